@@ -1,0 +1,1 @@
+"""Sell an API to machines: L402 for Flask."""

@@ -1,0 +1,1 @@
+"""Lightning nodes: who issues the invoices that are sold."""

@@ -1,0 +1,60 @@
+"""What the gate needs of a Lightning node, and no more."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An invoice as the node handed it out, not yet compared with what was asked."""
+
+    bolt11: str
+    payment_hash: bytes
+
+
+class Settlement(Enum):
+    """What a node says of an invoice's payment."""
+
+    OPEN = "open"  # nothing arrived yet
+    IN_FLIGHT = "in flight"  # arrived and held, not yet ours (lnd: ACCEPTED)
+    SETTLED = "settled"  # ours, and at least the whole amount
+    UNDERPAID = "underpaid"  # settled with less than the invoice asked
+    GONE = "gone"  # unknown, cancelled or expired unpaid
+
+
+class Node(ABC):
+    """A Lightning node that issues invoices.
+
+    One instance serves all threads of a process and is made before a fork, so it opens nothing
+    until it is first called.
+    """
+
+    #: mainnet, testnet, signet, regtest, or simulated
+    network: str
+    #: the network that its BOLT11 prefix names; the simulated node borrows regtest's
+    invoice_network: str
+    #: whether `look_up` works; strict verification needs it
+    can_look_up: bool = True
+    #: whether somebody else holds the money, so that strict verification is the default
+    custodial: bool = False
+
+    @abstractmethod
+    def create_invoice(self, msat: int, description: str, expiry: int) -> Issued:
+        """Issue a fresh invoice over `msat` (a multiple of 1000), payable for `expiry` seconds.
+
+        `description` is at most 639 bytes of UTF-8 (BOLT11, field ``d``).
+
+        :raises NodeError: of the kind that fits; its message is for the operator's log
+        """
+
+    @abstractmethod
+    def look_up(self, payment_hash: bytes) -> Settlement:
+        """Ask whether the invoice of `payment_hash` was paid.
+
+        :raises NodeError: as `create_invoice`
+        """
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """Kind and address, never a credential."""

@@ -1,0 +1,1 @@
+"""Servers and fixtures that several test files share."""
