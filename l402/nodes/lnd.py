@@ -1,0 +1,144 @@
+"""lnd over its REST interface (written to v0.21)."""
+
+import binascii
+import re
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+from l402.errors import NodeError, NodeMismatch, NodeRefused, NodeUnreachable
+from l402.nodes.base import Issued, Node, Settlement
+from l402.nodes.http import CREATE_WITHIN, LOOK_UP_WITHIN, Answer, JsonClient
+
+_BAKE = "bake one: lncli bakemacaroon invoices:read invoices:write"
+_NO_MACAROON = f"lnd could not read the macaroon as one; {_BAKE}"
+_STARTING = "lnd is starting up and answers soon"
+
+#: What lnd says, all of it with status 500, and what its operator can do. The first match counts.
+_REFUSALS = (
+    ("permission denied", f"the macaroon lacks a permission; {_BAKE}"),
+    ("macaroon has expired", f"the macaroon has expired; {_BAKE}"),
+    ("different IP address", f"the macaroon is bound to an IP address, and REST is local; {_BAKE}"),
+    ("verification failed", f"the macaroon is not of this lnd or was withdrawn; {_BAKE}"),
+    ("cannot determine data format", _NO_MACAROON),
+    ("encoding/hex", _NO_MACAROON),
+    ("expected 1 macaroon", "no macaroon reached lnd; does a proxy strip Grpc-Metadata-macaroon?"),
+    ("wallet locked", "lnd's wallet is locked; unlock it: lncli unlock"),
+    ("wallet not created", "lnd has no wallet yet; create one: lncli create"),
+    ("starting up", _STARTING),
+    ("waiting to start", _STARTING),
+    ("Not Found", "no lnd REST at this address; correct host, port or path in the node URL"),
+)
+#: The second is a node's that never issued one; before v0.20 its status is 500, not 404.
+_UNKNOWN_INVOICE = ("unable to locate invoice", "there are no existing invoices")
+
+
+def macaroon_in(content: bytes) -> str | None:
+    """Return the macaroon in `content`, raw as lnd writes it or in hex, as hex; None for others."""
+    # 2 begins every macaroon of version 2, the only one that lnd makes
+    raw = content.startswith(b"\x02")
+    macaroon = content.hex() if raw else content.strip().decode("ascii", "replace").lower()
+    return macaroon if re.fullmatch("02([0-9a-f]{2}){32,}", macaroon) else None
+
+
+class LndNode(Node):
+    """An lnd of one's own; a macaroon of ``invoices:read invoices:write`` is enough.
+
+    `private` puts hints to unannounced channels into invoices. A node that has only such channels
+    cannot be paid without; one that has others too would tell each buyer of them.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        macaroon: str,
+        *,
+        network: str = "mainnet",
+        ca_file: Path | None = None,
+        private: bool = False,
+    ) -> None:
+        self.network = self.invoice_network = network
+        self._base = base
+        self._macaroon = macaroon
+        self._private = private
+        self._client = JsonClient(base, {"Grpc-Metadata-macaroon": macaroon}, ca_file)
+
+    def __repr__(self) -> str:
+        return f"lnd at {self._base} ({self.network})"
+
+    def create_invoice(self, msat: int, description: str, expiry: int) -> Issued:
+        """``POST /v1/invoices``; 64-bit integers travel as text."""
+        order = {
+            "memo": description,
+            "value_msat": str(msat),
+            "expiry": str(expiry),
+            "private": self._private,
+        }
+        answer = self._client.post("/v1/invoices", order, CREATE_WITHIN)
+        if answer.status != 200:
+            raise self._refusal(answer)
+        invoice = answer.json()
+        return Issued(_text(invoice, "payment_request"), _hash(invoice))
+
+    def look_up(self, payment_hash: bytes) -> Settlement:
+        """``GET /v1/invoice/{hash}``, whose answer holds the preimage even of an unpaid invoice."""
+        answer = self._client.get(f"/v1/invoice/{payment_hash.hex()}", LOOK_UP_WITHIN)
+        if answer.status != 200 and answer.json().get("message") in _UNKNOWN_INVOICE:
+            return Settlement.GONE
+        if answer.status != 200:
+            raise self._refusal(answer)
+        invoice = answer.json()
+        if _hash(invoice) != payment_hash:
+            raise NodeMismatch("payment hash: the answer is about another invoice")
+        return _settlement(invoice)
+
+    def _refusal(self, answer: Answer) -> NodeError:
+        message = str(answer.json().get("message"))
+        for said, meaning in _REFUSALS:
+            if said in message:
+                return NodeRefused(meaning)
+        plain = re.sub("[^ -~]", "?", message.replace(self._macaroon, "(macaroon)"))
+        return NodeRefused(f"lnd refused with status {answer.status}: {plain[:200]}")
+
+
+def _settlement(invoice: dict[str, Any]) -> Settlement:
+    match invoice.get("state"):
+        case "OPEN":
+            return Settlement.OPEN
+        case "ACCEPTED":
+            return Settlement.IN_FLIGHT
+        case "CANCELED":
+            return Settlement.GONE
+        case "SETTLED" if _msat(invoice, "amt_paid_msat") >= _msat(invoice, "value_msat"):
+            return Settlement.SETTLED
+        case "SETTLED":
+            return Settlement.UNDERPAID
+    raise _odd("state")
+
+
+def _text(invoice: dict[str, Any], name: str) -> str:
+    value = invoice.get(name)
+    if not isinstance(value, str):
+        raise _odd(name)
+    return value
+
+
+def _hash(invoice: dict[str, Any]) -> bytes:
+    try:
+        value = b64decode(_text(invoice, "r_hash"), validate=True)
+    except (binascii.Error, ValueError):
+        raise _odd("r_hash") from None
+    if len(value) != 32:
+        raise _odd("r_hash")
+    return value
+
+
+def _msat(invoice: dict[str, Any], name: str) -> int:
+    value = _text(invoice, name)
+    if not re.fullmatch("[0-9]{1,19}", value):
+        raise _odd(name)
+    return int(value)
+
+
+def _odd(name: str) -> NodeUnreachable:
+    return NodeUnreachable(f"its answer is not of lnd's shape: {name} is missing or odd")

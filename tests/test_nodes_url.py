@@ -1,0 +1,180 @@
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.http_servers import Certificate
+
+from l402.errors import ConfigurationError
+from l402.nodes.url import make_node
+
+CANARY = "02" + "c0ffee" * 20  # of a macaroon's shape
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+def macaroon(tmp_path):
+    path = tmp_path / "invoices.macaroon"
+    path.write_bytes(bytes.fromhex(CANARY))
+    return path
+
+
+def fault_of(url, **arguments):
+    with pytest.raises(ConfigurationError) as caught:
+        make_node(url, **arguments)
+    text = "".join(traceback.format_exception(caught.value))
+    assert CANARY not in text
+    assert "hunter2" not in text
+    assert "example: " in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_lnd(macaroon, tmp_path):
+    """Every parameter of an lnd reaches its adapter."""
+    certificate = Certificate.make(tmp_path)
+    node = make_node(
+        f"lnd+https://bob:8080?macaroon_path={macaroon}"
+        f"&tls_cert_path={certificate.cert}&network=regtest&private=true"
+    )
+    assert repr(node) == "lnd at https://bob:8080 (regtest)"
+    assert (node.network, node.invoice_network) == ("regtest", "regtest")
+    assert (node.can_look_up, node.custodial) == (True, False)
+    assert node._macaroon == CANARY
+    assert node._private is True
+
+
+def test_an_lnd_with_defaults():
+    """Mainnet, no private channels, the system's authorities."""
+    node = make_node(f"lnd+https://bob:8080?macaroon={CANARY}")
+    assert repr(node) == "lnd at https://bob:8080 (mainnet)"
+    assert node._private is False
+
+
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [
+        ("127.0.0.1:8080", "https://127.0.0.1:8080"),
+        ("[::1]:8080", "https://[::1]:8080"),
+        ("BTCPay.example/lnd-rest/btc/", "https://btcpay.example/lnd-rest/btc"),
+    ],
+)
+def test_addresses(address, base):
+    """Host, port and path are kept; without a port it is that of https."""
+    assert base in repr(make_node(f"lnd+https://{address}?macaroon={CANARY}"))
+
+
+def test_the_scheme_in_capitals():
+    """A scheme is the same in any case (RFC 3986, section 3.1)."""
+    assert "https://bob" in repr(make_node(f"LND+HTTPS://bob?macaroon={CANARY}"))
+
+
+@pytest.mark.parametrize("content", [CANARY, CANARY.upper() + "\n", bytes.fromhex(CANARY)])
+def test_macaroon_files(tmp_path, content):
+    """A macaroon's file is lnd's own, or its hex digits as secret stores hold them."""
+    path = tmp_path / "a macaroon+1"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    url = f"lnd+https://bob?macaroon_path={str(path).replace(' ', '%20')}"
+    assert make_node(url)._macaroon == CANARY
+
+
+def test_a_home_directory(macaroon, monkeypatch):
+    """A tilde is the home directory, as in a shell."""
+    monkeypatch.setenv("HOME", str(macaroon.parent))
+    assert make_node(f"lnd+https://bob?macaroon_path=~/{macaroon.name}")._macaroon == CANARY
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("", "begins with no scheme"),
+        (CANARY, "begins with no scheme"),
+        (f"{CANARY}:x", "begins with no scheme"),
+        ("://bob", "begins with no scheme"),
+        ("ldn+https://bob", "unknown scheme 'ldn+https', did you mean lnd+https?"),
+        ("simulate:", "did you mean simulated?"),
+        ("zzz://bob", "unknown scheme 'zzz'; known are lnd+https, simulated;"),
+        (f"lnd+http://bob?macaroon={CANARY}", "unencrypted, write lnd+https"),
+        (f"lnd+https://bob?macaroon={CANARY} ", "a space"),
+        (f"lnd+https://bob?macaroon={CANARY}\n", "unprintable"),
+    ],
+)
+def test_faults_of_the_scheme(url, fault):
+    """What cannot be told apart by its scheme names the schemes known."""
+    assert fault in fault_of(url)
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("?", "names no host"),
+        ("bob:99999?", "cannot be read"),
+        ("bob:hunter2?", "cannot be read"),
+        ("bob:0?", "its port"),
+        ("bob:?", "its port"),
+        ("[::1?", "cannot be read"),
+        ("admin:hunter2@bob?", "neither a user nor a password"),
+        ("bob?x=%ff&", "cannot be read"),
+    ],
+)
+def test_faults_of_the_address(address, fault):
+    """A host or port that cannot be is refused, and a password is not repeated."""
+    assert fault in fault_of(f"lnd+https://{address}macaroon={CANARY}")
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("", "macaroon_path is missing"),
+        ("network=regtest", "macaroon_path is missing"),
+        ("macaroon=", "not of the form name=value"),
+        (CANARY, "not of the form name=value"),
+        (f"{CANARY}=", "not of the form name=value"),
+        (f"macaroon={CANARY}&", "not of the form name=value"),
+        (f"Macaroon={CANARY}", "not of the form name=value"),
+        (f"macaroon={CANARY}#x", "nor a '#'"),
+        (f"macaroon={CANARY}&macaroon={CANARY}", "parameter macaroon stands there twice"),
+        (f"macaroon={CANARY}&macaroon_path=/x", "exclude each other"),
+        (f"macaroon={CANARY}&netwrok=regtest", "did you mean network?"),
+        (f"macaroon={CANARY}&zzz=hunter2", "unknown parameter 'zzz'"),
+        (f"macaroon={CANARY}&network=bitcoin", "network is none of mainnet, testnet, signet"),
+        (f"macaroon={CANARY}&network=simulated", "network is none of"),
+        (f"macaroon={CANARY}&private=1", "private is none of true, false"),
+        (f"macaroon={CANARY[:-1]}", "none of lnd's"),
+        (f"macaroon=03{CANARY}", "none of lnd's"),
+        ("macaroon=hunter2", "none of lnd's"),
+        (f"macaroon_path={CANARY}", "cannot read the file of macaroon_path"),
+        ("macaroon_path=/nowhere/x", "cannot read the file /nowhere/x of macaroon_path (No such"),
+        ("macaroon_path=/tmp", "cannot read the file /tmp of macaroon_path (Is a directory)"),
+        ("macaroon_path=%00", "cannot read the file of macaroon_path (not a path)"),
+        ("macaroon_path=/dev/null", "the file /dev/null of macaroon_path is empty"),
+        (f"macaroon={CANARY}&tls_cert_path=/nowhere/x", "cannot read the file /nowhere/x of tls_"),
+        (f"macaroon={CANARY}&tls_cert_path=/etc/passwd", "holds no certificate in PEM"),
+    ],
+)
+def test_faults_of_the_parameters(query, fault):
+    """A missing, unknown, doubled or wrong parameter is named, and no value repeated."""
+    assert fault in fault_of(f"lnd+https://bob:8080?{query}")
+
+
+def test_a_file_that_is_no_macaroon(tmp_path):
+    """The wrong file is found out at the start, not at the first sale."""
+    certificate = Certificate.make(tmp_path)
+    fault = fault_of(f"lnd+https://bob?macaroon_path={certificate.key}")
+    assert "none of lnd's" in fault
+
+
+def test_the_simulated_node():
+    """The simulated node has a network of its own and needs nothing but a secret."""
+    node = make_node("simulated:", simulated_secret=SECRET)
+    assert node.network == "simulated"
+    with pytest.raises(ConfigurationError, match="needs the secret"):
+        make_node("simulated:")
+    assert "nothing may follow" in fault_of("simulated://x", simulated_secret=SECRET)
+
+
+@given(st.text())
+def test_any_text_is_a_node_or_a_configuration_error(text):
+    """No text raises anything else."""
+    for url in (text, f"lnd+https://{text}", f"lnd+https://bob?{text}"):
+        with pytest.raises(ConfigurationError):
+            make_node(url)
