@@ -115,6 +115,15 @@ def test_a_probe_that_is_never_heard_of_again(breaker, clock):
     breaker.admit()
 
 
+def test_doubt_begins_with_the_first_failure(breaker):
+    """A node is doubtful from its first failure to its next answer."""
+    assert not breaker.doubtful
+    fail(breaker, 1)
+    assert breaker.doubtful
+    breaker.answered()
+    assert not breaker.doubtful
+
+
 def test_processes_probe_at_different_times():
     """The pause is drawn anew, so that a fleet does not probe at one moment."""
     pauses = set()

@@ -104,6 +104,17 @@ def test_no_waiting_behind_a_call_that_hangs(stuck, clock):
         crew.run(lambda: 7, SOON)
 
 
+def test_no_waiting_without_patience(stuck, clock):
+    """Who has reason to doubt the node is turned away as soon as all slots are taken."""
+    crew = Crew(2, clock)
+    occupy(crew, stuck, 1)
+    assert crew.run(lambda: 7, SOON, patient=False) == 7
+    occupy(crew, stuck, 1)
+    clock.advance(0.01)
+    with pytest.raises(NodeBusy, match="taken by a call that hangs"):
+        crew.run(lambda: 7, SOON, patient=False)
+
+
 def test_a_free_slot_is_used_beside_one_that_hangs(stuck, clock):
     """One call that hangs takes one slot, not all."""
     crew = Crew(2, clock)
@@ -124,7 +135,7 @@ def test_a_slot_is_taken_until_its_call_ends(stuck, clock):
     assert crew._hired == 1
     stuck.release.set()
     deadline = time.monotonic() + SOON
-    while crew._hanging() and time.monotonic() < deadline:
+    while crew._taken_for_more_than(0.0) and time.monotonic() < deadline:
         pass
     assert crew.run(lambda: 7, SOON) == 7
 

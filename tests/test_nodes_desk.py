@@ -270,6 +270,24 @@ def test_all_calls_share_the_slots(node, clock, monotonic):
     sell(desk)
 
 
+def test_no_patience_with_a_node_that_failed(node, clock, monotonic):
+    """After a failure nobody waits behind a call in flight, however young it is."""
+    desk = NodeDesk(node, concurrency=1, clock=clock, monotonic=monotonic)
+    node.fail(NodeUnreachable("no connection"))
+    with pytest.raises(NodeUnreachable):
+        sell(desk)
+    begun, release = threading.Event(), threading.Event()
+    node.settlement = lambda _hash: (begun.set(), release.wait(60), Settlement.OPEN)[-1]
+    caller = threading.Thread(target=desk.look_up, args=(b"h" * 32,))
+    caller.start()
+    assert begun.wait(SOON)
+    monotonic.advance(0.01)
+    with pytest.raises(NodeBusy, match="by a call that hangs"):
+        sell(desk)
+    release.set()
+    caller.join(SOON)
+
+
 def test_nothing_starts_before_the_first_call(node):
     """A desk is made before the fork of a server: it starts no thread."""
     before = threading.active_count()

@@ -203,7 +203,7 @@ def test_chunks_that_break_off():
 def test_a_connection_that_is_closed():
     """A node that closes instead of answering is named as such."""
     with serving(lambda _: None) as server:
-        assert fault_of(server) == "closed the connection without an answer"
+        assert fault_of(server) == "broke the connection before it answered"
 
 
 def test_a_connection_that_is_reset():
@@ -213,7 +213,7 @@ def test_a_connection_that_is_reset():
         raise ResetConnection
 
     with serving(reset) as server:
-        assert fault_of(server) == "no connection (Connection reset by peer)"
+        assert fault_of(server) == "broke the connection before it answered"
 
 
 def test_a_port_where_nobody_listens():
@@ -252,14 +252,14 @@ def test_a_certificate_of_somebody_else(certificate, tmp_path):
     """A node whose certificate is not the given one gets no request."""
     other = Certificate.make(tmp_path)
     with serving(lambda _: http_answer(200, {}), other) as server:
-        assert "its certificate is not the one given" in fault_of(server, certificate.cert)
+        assert "its certificate is not trusted" in fault_of(server, certificate.cert)
     assert server.requests == []
 
 
 def test_no_certificate_given(certificate):
     """Without a file the system's authorities decide, and they do not know a self-signed one."""
     with serving(lambda _: http_answer(200, {}), certificate) as server:
-        assert "its certificate is not the one given" in fault_of(server)
+        assert "its certificate is not trusted" in fault_of(server)
     assert server.requests == []
 
 
@@ -338,7 +338,7 @@ def test_the_environment_changes_nothing(certificate, tmp_path, monkeypatch):
     with serving(lambda _: http_answer(200, {}), certificate) as server:
         assert JsonClient(server.url, HEADERS, certificate.cert).get("/", PATIENT).status == 200
     with serving(lambda _: http_answer(200, {}), other) as server:
-        assert "not the one given" in fault_of(server, certificate.cert)
+        assert "is not trusted" in fault_of(server, certificate.cert)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

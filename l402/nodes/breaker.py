@@ -30,6 +30,11 @@ class Breaker:
         self._failed_at: deque[float] = deque(maxlen=_FAILURES)
         self._next_probe: float | None = None  # None while the breaker is closed
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last call that is known of got no answer."""
+        return bool(self._failed_at)
+
     def admit(self) -> None:
         """Let a call pass, or say when to come again.
 

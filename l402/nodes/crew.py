@@ -33,13 +33,15 @@ class Crew:
         self._lock = threading.Lock()
         weakref.finalize(self, _dismiss, self._jobs, size)
 
-    def run(self, job: Callable[[], _T], within: float) -> _T:
+    def run(self, job: Callable[[], _T], within: float, *, patient: bool = True) -> _T:
         """Return what `job` returns within so many seconds.
+
+        With all slots taken it waits for one, unless not `patient` or the oldest call hangs.
 
         :raises NodeBusy: no thread came free in time; `job` never ran
         :raises NodeUnreachable: it took too long, and goes on by itself
         """
-        if self._hanging():
+        if self._taken_for_more_than(_HANGING if patient else 0.0):
             raise NodeBusy("every slot is taken by a call that hangs")
         self._hire()
         future: Future[_T] = Future()
@@ -54,9 +56,9 @@ class Crew:
         except _Late:
             raise NodeUnreachable("no answer in time") from None
 
-    def _hanging(self) -> bool:
+    def _taken_for_more_than(self, seconds: float) -> bool:
         taken = [began for began in self._began if began is not None]
-        return len(taken) == len(self._began) and self._now() - min(taken) > _HANGING
+        return len(taken) == len(self._began) and self._now() - min(taken) > seconds
 
     def _hire(self) -> None:
         with self._lock:

@@ -118,7 +118,8 @@ class _Window:
     def call(self, job: Callable[[], _T], within: float) -> _T:
         self._breaker.admit()
         try:
-            result = self._crew.run(lambda: _guarded(job), within)
+            patient = not self._breaker.doubtful
+            result = self._crew.run(lambda: _guarded(job), within, patient=patient)
         except NodeBusy:
             self._breaker.withdrawn()
             raise

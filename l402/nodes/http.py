@@ -4,6 +4,7 @@ It stands on urllib3, the engine of requests, without requests itself: a call co
 as much, and no environment variable changes its certificates, proxies or credentials.
 """
 
+import errno
 import http.client
 import io
 import json
@@ -188,13 +189,18 @@ _CERTIFICATE_FAULTS = {
     62: "its certificate is not for this host name: use a name that it lists",
     64: "its certificate is not for this IP address: use an address that it lists",
 }
-_FOREIGN_CERTIFICATE = "its certificate is not the one given: correct tls_cert_path"
+_FOREIGN_CERTIFICATE = "its certificate is not trusted: name the node's own with tls_cert_path"
+
+_BROKEN = "broke the connection before it answered"
+_BROKEN_ERRNO = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED)
 
 #: The first match counts.
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "no answer in time"),
     (urllib3.exceptions.TimeoutError, "no answer in time"),
-    (http.client.RemoteDisconnected, "closed the connection without an answer"),
+    (http.client.RemoteDisconnected, _BROKEN),
+    (ssl.SSLEOFError, _BROKEN),
+    (ssl.SSLZeroReturnError, _BROKEN),
     (http.client.IncompleteRead, "broke off in the middle of its answer"),
     (http.client.HTTPException, "answered with something other than HTTP"),
     (FileNotFoundError, "the file of tls_cert_path is missing"),
@@ -216,13 +222,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _meaning(error: BaseException) -> str | None:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE_FAULTS.get(error.verify_code, _FOREIGN_CERTIFICATE)
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS connection ({error.reason})"
     for kind, meaning in _MEANINGS:
         if isinstance(error, kind):
             return meaning
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_FAULTS.get(error.verify_code, _FOREIGN_CERTIFICATE)
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection ({error.reason or type(error).__name__})"
     if isinstance(error, OSError):
-        return f"no connection ({error.strerror or type(error).__name__})"
+        broken = error.errno in _BROKEN_ERRNO
+        return _BROKEN if broken else f"no connection ({error.strerror or type(error).__name__})"
     return None
