@@ -4,9 +4,10 @@
 
     L402Error
     ├── ConfigurationError      the host's mistake: a key, an argument, the order of decorators
+    ├── PriceError              a price callable failed, or a price is beyond the configured highest
     ├── ProtocolError           bytes from outside that do not follow the protocol
     │   ├── Malformed           paying could not mend it: answered with 400
-    │   ├── Foreign             a macaroon, but not of our format: answered with a challenge
+    │   ├── Invalid             no paid token of ours: answered with a challenge
     │   └── InvalidInvoice      not a BOLT11 payment request that we can sell with
     ├── NodeError               the Lightning node gave no usable answer: answered with 503
     │   ├── NodeBusy            all slots for calls are taken, or the breaker is open
@@ -30,6 +31,10 @@ class ConfigurationError(L402Error):
     """The host application is set up wrongly; the message says what to write instead."""
 
 
+class PriceError(L402Error):
+    """A price callable failed, or gave no price that can be sold at: the caller gets a 500."""
+
+
 class ProtocolError(L402Error):
     """Bytes from outside do not follow the protocol."""
 
@@ -38,8 +43,11 @@ class Malformed(ProtocolError):
     """A credential that paying again could not mend: answered with 400."""
 
 
-class Foreign(ProtocolError):
-    """Well-formed text that is no macaroon of our format: answered with a fresh challenge."""
+class Invalid(ProtocolError):
+    """No token that we signed, or not paid with this preimage: answered with a fresh challenge.
+
+    One error for all of it: who does not hold the right preimage is told no more than that.
+    """
 
 
 class InvalidInvoice(ProtocolError):

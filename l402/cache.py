@@ -1,0 +1,62 @@
+"""Credentials that this process has verified, so that a repeat costs no HMAC and no SQL."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from threading import Lock
+
+from l402.protocol.token import Token
+
+
+class VerifiedTokens:
+    """Authentic tokens by the exact header text that showed them, bounded; the oldest go first.
+
+    The key is never the token id: a wrong preimage would find the entry. Holders can write one
+    token in many ways (other base64, appended caveats), so each token id has few places.
+    """
+
+    def __init__(self, size: int = 4096, texts_per_token: int = 4) -> None:
+        self._size, self._texts_per_token = size, texts_per_token
+        self._tokens: dict[bytes, tuple[Token, ...]] = {}
+        self._texts: dict[bytes, list[bytes]] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def get(self, header: str) -> tuple[Token, ...] | None:
+        """Return the tokens that this very text was verified to show."""
+        return self._tokens.get(_key(header))
+
+    def put(self, header: str, tokens: tuple[Token, ...]) -> None:
+        """Remember fully verified tokens."""
+        key = _key(header)
+        with self._lock:
+            if key in self._tokens:
+                return
+            self._tokens[key] = tokens
+            for token in tokens:
+                texts = self._texts.setdefault(token.token_id, [])
+                texts.append(key)
+                if len(texts) > self._texts_per_token:
+                    self._remove(texts[0])
+            if len(self._tokens) > self._size:
+                self._remove(next(iter(self._tokens)))
+
+    def evict(self, match: Callable[[Token], bool]) -> None:
+        """Forget every entry that shows a token for which `match` is true."""
+        with self._lock:
+            for key, tokens in list(self._tokens.items()):
+                if any(match(token) for token in tokens):
+                    self._remove(key)
+
+    def _remove(self, key: bytes) -> None:
+        for token in self._tokens.pop(key, ()):
+            texts = self._texts[token.token_id]
+            texts.remove(key)
+            if not texts:
+                del self._texts[token.token_id]
+
+
+def _key(header: str) -> bytes:
+    # A digest, so that an entry's size does not depend on what the caller wrote.
+    return sha256(header.encode("latin-1", "replace")).digest()

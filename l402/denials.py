@@ -1,0 +1,84 @@
+"""Every refusal: its reason, its status, its body.
+
+A refusal is returned, never raised: a host's ``errorhandler(HTTPException)`` would strip the
+header that a payer needs. A 402 is answered wherever paying helps, for stale tokens too: clients
+that cache tokens stay stuck for good when they meet a 401.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flask import Response, jsonify
+
+from l402.protocol.challenge import Challenge
+
+
+class Reason(StrEnum):
+    """Why a request was refused, as the body's ``reason`` names it."""
+
+    # answered with a challenge
+    NO_CREDENTIAL = "no_credential"
+    INVALID = "invalid"  # all that is told to who does not hold the right preimage
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    WRONG_SERVICE = "wrong_service"
+    WRONG_NETWORK = "wrong_network"
+    WRONG_KIND = "wrong_kind"
+    PRICE_TOO_LOW = "price_too_low"
+    NARROWED = "narrowed"  # by a caveat that a holder appended
+    UNPAID = "unpaid"  # strict verification: the node knows of no full payment
+    # answered without: paying would not help
+    MALFORMED = "malformed"
+    NOT_FOUND = "not_found"
+    RATE_LIMITED = "rate_limited"
+    CHALLENGES_LIMITED = "challenges_limited"
+    UNSETTLED = "unsettled"
+    STORE_UNAVAILABLE = "store_unavailable"
+    NODE_UNAVAILABLE = "node_unavailable"
+
+
+_STATUS = {
+    Reason.MALFORMED: (400, "bad_request"),
+    Reason.NOT_FOUND: (403, "forbidden"),
+    Reason.RATE_LIMITED: (429, "rate_limited"),
+    Reason.CHALLENGES_LIMITED: (429, "rate_limited"),
+    Reason.UNSETTLED: (503, "unavailable"),
+    Reason.STORE_UNAVAILABLE: (503, "unavailable"),
+    Reason.NODE_UNAVAILABLE: (503, "unavailable"),
+}
+_PAYMENT_REQUIRED = (402, "payment_required")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A refusal; `retry_after` in seconds, `detail` a sentence for who reads the body."""
+
+    reason: Reason
+    challenge: Challenge | None = None
+    retry_after: int | None = None
+    detail: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return _STATUS.get(self.reason, _PAYMENT_REQUIRED)[0]
+
+    def response(self) -> Response:
+        """Return the answer; it is for this caller alone, so no cache may keep it."""
+        body: dict[str, str | int] = {
+            "error": _STATUS.get(self.reason, _PAYMENT_REQUIRED)[1],
+            "reason": self.reason.value,
+        }
+        if self.detail:
+            body["detail"] = self.detail
+        if self.challenge:
+            body |= self.challenge.body
+        response = jsonify(body)
+        response.status_code = self.status
+        response.headers["Cache-Control"] = "no-store"
+        response.vary.add("Authorization")
+        if self.challenge:
+            response.headers["WWW-Authenticate"] = self.challenge.header
+        if self.retry_after is not None:
+            response.headers["Retry-After"] = str(self.retry_after)
+        return response

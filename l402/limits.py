@@ -1,0 +1,164 @@
+"""Rate limits: the only file that knows Flask-Limiter.
+
+A Limiter that is initialised on the host puts hooks on every route of it. So ours lives on a
+private app of its own, with the host's ``RATELIMIT_…`` configuration, and is asked directly. A
+host's own Limiter can be handed in; then its storage and strategy are used.
+
+Callers are counted after they are authenticated, by token id: garbage cannot fill the storage,
+and strangers cannot drain a bucket. Challenges are counted by address, since each costs an invoice.
+"""
+
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flask import Flask
+from flask_limiter import Limiter
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
+
+from l402.errors import ConfigurationError
+
+Rates = tuple[RateLimitItem, ...]
+
+_STORAGE_KEYS = (
+    "RATELIMIT_STORAGE_URI",
+    "RATELIMIT_STORAGE_OPTIONS",
+    "RATELIMIT_STRATEGY",
+)
+#: A paid request waits no longer than this for its limit, seconds.
+_REDIS_TIMEOUTS = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1}
+
+_log = logging.getLogger("l402.limits")
+_RETRY_STORAGE_AFTER = 1.0  # seconds
+#: While the storage is down each process counts challenges for itself, so it grants fewer.
+_FALLBACK_SHARE = 4
+
+
+def parse_rates(text: str, name: str) -> Rates:
+    """Parse a rate limit such as ``60/minute`` or ``5/second;1000/day``.
+
+    Flask-Limiter takes no notice of a limit that it cannot parse, so this is done where it shows.
+
+    :raises ConfigurationError: naming `name`
+    """
+    try:
+        rates = tuple(parse_many(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{name}: {text!r} is no rate limit; write '60/minute' or '5/second;1000/day'"
+        ) from error
+    if any(rate.amount < 1 for rate in rates):
+        raise ConfigurationError(f"{name}: {text!r} would let nobody in; the least is 1")
+    return rates
+
+
+class Limits:
+    """Counts requests in buckets; every method returns 0, or the seconds to wait."""
+
+    def __init__(
+        self,
+        *,
+        token: Rates,
+        challenge: Rates,
+        challenge_total: Rates,
+        limiter: Callable[[], RateLimiter],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.token, self.challenge, self.challenge_total = token, challenge, challenge_total
+        self._limiter, self._monotonic = limiter, monotonic
+        self._fallback = FixedWindowRateLimiter(MemoryStorage())
+        self._storage_down_until = 0.0
+
+    def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
+        """Count a request of a token: in its own bucket, or in one for the endpoint alone."""
+        if rates is None:
+            return self._hit(self.token, "token", token_id.hex())
+        return self._hit(rates, "view", token_id.hex(), endpoint)
+
+    def admit_challenge(self, address: str | None) -> int:
+        """Count a challenge against its address, and against the total over all."""
+        return self._hit(self.challenge, "challenge", bucket(address), share=_FALLBACK_SHARE) or (
+            self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE)
+        )
+
+    def admit_inquiry(self, address: str | None) -> int:
+        """Count a question about a credential's state against its address."""
+        return self._hit(self.challenge, "inquiry", bucket(address), share=_FALLBACK_SHARE)
+
+    def _hit(self, rates: Rates, *key: str, share: int = 1) -> int:
+        now = self._monotonic()
+        if now >= self._storage_down_until:
+            try:
+                limiter = self._limiter()
+                return _wait(limiter, rates, ("l402", type(limiter).__name__, *key))
+            except (
+                Exception
+            ) as error:  # each storage has errors of its own, and none may stop a sale
+                self._storage_down_until = now + _RETRY_STORAGE_AFTER
+                _log.warning(
+                    "the rate limits' storage failed (%s): each process counts for itself",
+                    type(error).__name__,
+                )
+        return _wait(self._fallback, _shared(rates, share), ("l402", *key))
+
+
+def bucket(address: str | None) -> str:
+    """Return what an address is counted as: itself for IPv4, its /64 for IPv6.
+
+    No address at all, as on a unix socket, is one bucket for all: an empty key would not be
+    counted.
+    """
+    try:
+        ip = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+def host_limiter(limiter: Limiter) -> Callable[[], RateLimiter]:
+    """Return how to reach the counter of a host's Limiter, which may be initialised later."""
+    return lambda: limiter.limiter
+
+
+def private_limiter(
+    config: Mapping[str, Any], storage_uri: str | None
+) -> Callable[[], RateLimiter]:
+    """Return how to reach a Limiter of our own, made at first use with the host's settings."""
+    made: list[RateLimiter] = []
+
+    def reach() -> RateLimiter:
+        if not made:
+            app = Flask("l402.limits")
+            app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
+            uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or "memory://"
+            app.config["RATELIMIT_STORAGE_URI"] = uri
+            if uri.startswith("redis"):
+                given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
+                app.config["RATELIMIT_STORAGE_OPTIONS"] = _REDIS_TIMEOUTS | given
+            made.append(Limiter(key_func=str, app=app).limiter)
+        return made[0]
+
+    return reach
+
+
+def _wait(limiter: RateLimiter, rates: Rates, key: Iterable[str]) -> int:
+    full = [rate for rate in rates if not limiter.hit(rate, *key)]
+    if not full:
+        return 0
+    resets = (limiter.get_window_stats(rate, *key).reset_time for rate in full)
+    return max(1, math.ceil(max(resets) - time.time()))
+
+
+def _shared(rates: Rates, share: int) -> Rates:
+    return tuple(
+        type(rate)(max(1, rate.amount // share), rate.multiples, rate.namespace) for rate in rates
+    )

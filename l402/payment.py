@@ -1,0 +1,69 @@
+"""What this request paid, for the view: ``current_payment``."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from flask import has_request_context, request
+from werkzeug.local import LocalProxy
+
+from l402.protocol.token import Token
+
+_KEY = "l402.payment"
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPayment:
+    """The right that opened this request; falsy on a view that was free this time."""
+
+    token: Token | None
+
+    def __bool__(self) -> bool:
+        return self.token is not None
+
+    @property
+    def token_id(self) -> str | None:
+        """The token's id, 64 hex digits: the key of the credential table."""
+        return self.token.token_id.hex() if self.token else None
+
+    @property
+    def service(self) -> str | None:
+        """The service that it was sold for."""
+        return self.token.grant.service if self.token else None
+
+    @property
+    def paid(self) -> int:
+        """What was paid for this right, in msat; 0 if the request was free."""
+        return self.token.grant.msat if self.token else 0
+
+    @property
+    def balance(self) -> int | None:
+        """What is left of a credit, in msat; None for a pass, which has no balance."""
+        return None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The moment from which the right no longer opens anything, aware UTC."""
+        if not self.token:
+            return None
+        ends = min(self.token.grant.ends_at, self.token.grant.valid_until)
+        return datetime.fromtimestamp(ends, UTC)
+
+
+def bind(payment: CurrentPayment) -> None:
+    """Make `payment` the current request's."""
+    request.environ[_KEY] = payment
+
+
+def _current() -> CurrentPayment:
+    payment = request.environ.get(_KEY) if has_request_context() else None
+    if payment is None:
+        raise RuntimeError(
+            "current_payment is only there while a view under @paywall runs; in a streaming"
+            " response, wrap the generator in flask.stream_with_context"
+        )
+    return cast(CurrentPayment, payment)
+
+
+#: The payment that opened the current request; a `CurrentPayment`.
+current_payment = cast(CurrentPayment, LocalProxy(_current))

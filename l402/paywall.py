@@ -1,0 +1,158 @@
+"""The decorator that sells a view."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any, ParamSpec
+
+from flask import Flask, Request, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from l402 import signals
+from l402.denials import Denial, Reason
+from l402.errors import ConfigurationError
+from l402.gate import Gate
+from l402.limits import parse_rates
+from l402.payment import bind
+from l402.routes import mark, refuse_unsellable
+from l402.settings import check_service, whole_seconds
+from l402.terms import Terms
+
+P = ParamSpec("P")
+
+
+def paywall(
+    *,
+    sats: int | Callable[[], int],
+    service: str | None = None,
+    valid_for: int | timedelta | None = None,
+    limit: str | None = None,
+    description: str | None = None,
+) -> Callable[[Callable[P, Any]], Callable[P, Response]]:
+    """Sell a view: who pays `sats` once may call it any number of times for `valid_for`.
+
+    Write it below the route: ``@app.get("/quote")``, then ``@paywall(sats=10)``. It fits views of
+    apps and blueprints, methods of a ``MethodView`` and async views.
+
+    :param sats: satoshis, or a callable without arguments that gives them within the request; 0
+        serves the request for free
+    :param service: what the payment is good for, instead of the app's ``L402_SERVICE``; a pass
+        opens every view of its service that costs no more than was paid
+    :param valid_for: length of the pass, in seconds or a timedelta, instead of ``L402_VALID_FOR``
+    :param limit: requests per token at this endpoint, such as ``"60/minute"``, instead of
+        ``L402_RATE_LIMIT`` over all views
+    :param description: what the payer reads in the invoice
+    :raises ConfigurationError: an argument is wrong, or this is no view or one sold already
+    """
+    terms = _terms(sats, service, valid_for, limit, description)
+
+    def decorate(view: Callable[P, Any]) -> Callable[P, Response]:
+        refuse_unsellable(view)
+
+        @wraps(view)
+        def paid(*args: P.args, **kwargs: P.kwargs) -> Response:
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+            asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+            if asked.method == "OPTIONS":  # never charged
+                return app.make_response(app.ensure_sync(view)(*args, **kwargs))
+            gate = _gate(app)
+            asks = gate.terms(terms, asked.endpoint or "", asked.method)
+            outcome = gate.admit(asks, asked.headers.get("Authorization"), asked.remote_addr)
+            if isinstance(outcome, Denial):
+                return _refuse(app, gate, asks, outcome)
+            bind(outcome)
+            if outcome:
+                signals.admitted.send(app, token_id=outcome.token_id, endpoint=asks.endpoint)
+            try:
+                response = app.make_response(app.ensure_sync(view)(*args, **kwargs))
+            except HTTPException as error:
+                if error.get_response().status_code < 400:
+                    gate.count_use(outcome)
+                raise
+            if response.status_code < 400:
+                gate.count_use(outcome)
+            return _private(app, gate, response)
+
+        mark(paid, view, terms)
+        return paid
+
+    return decorate
+
+
+def _terms(
+    sats: int | Callable[[], int],
+    service: str | None,
+    valid_for: int | timedelta | None,
+    limit: str | None,
+    description: str | None,
+) -> Terms:
+    if not callable(sats) and (type(sats) is not int or sats < 0):
+        raise ConfigurationError(f"paywall: sats={sats!r}; write an int >= 0, or a callable")
+    if service is not None:
+        check_service(service, "paywall: service")
+    seconds = whole_seconds(valid_for) if isinstance(valid_for, timedelta) else valid_for
+    if seconds is not None and (type(seconds) is not int or seconds < 1):
+        raise ConfigurationError(
+            f"paywall: valid_for={valid_for!r}; write seconds >= 1 as an int, or a timedelta"
+        )
+    if description is not None and not (isinstance(description, str) and description.strip()):
+        raise ConfigurationError(f"paywall: description={description!r}; write text, or leave it")
+    return Terms(
+        sats=sats,
+        service=service or "",
+        valid_for=seconds or 0,
+        rates=None if limit is None else parse_rates(limit, "paywall: limit"),
+        description=description or "",
+    )
+
+
+def _gate(app: Flask) -> Gate:
+    gate = app.extensions.get("l402")
+    if not isinstance(gate, Gate):
+        raise ConfigurationError(
+            "a view under @paywall, but no L402 on this app; write L402(app), or l402.init_app(app)"
+        )
+    return gate
+
+
+def _refuse(app: Flask, gate: Gate, terms: Terms, denial: Denial) -> Response:
+    if denial.reason in (Reason.RATE_LIMITED, Reason.CHALLENGES_LIMITED):
+        signals.rate_limited.send(
+            app,
+            reason=denial.reason.value,
+            retry_after=denial.retry_after,
+            endpoint=terms.endpoint,
+        )
+    signals.refused.send(app, reason=denial.reason.value, endpoint=terms.endpoint)
+    return _simulated(gate, denial.response())
+
+
+def _private(app: Flask, gate: Gate, response: Response) -> Response:
+    """Keep what was sold out of shared caches (RFC 9111, sections 3.5 and 5.2.2).
+
+    A host's later ``after_request`` can undo this.
+    """
+    if "Vary" in response.headers:
+        response.vary.add("Authorization")
+    else:
+        response.headers["Vary"] = "Authorization"
+    if "Cache-Control" not in response.headers:
+        response.headers["Cache-Control"] = "private"
+        return _simulated(gate, response)
+    control = response.cache_control
+    if not control.private and not control.no_store:
+        if app.debug and (control.public or control.s_maxage or control.must_revalidate):
+            raise RuntimeError(
+                f"a view under @paywall sets Cache-Control: {control}: one shared cache would give"
+                " it away; write private, or leave it out"
+            )
+        control.public = False
+        del control.s_maxage
+        control.private = True
+    return _simulated(gate, response)
+
+
+def _simulated(gate: Gate, response: Response) -> Response:
+    if gate.defaults.network == "simulated":
+        response.headers["L402-Simulated"] = "no real money"
+    return response

@@ -1,0 +1,96 @@
+"""Which routes of an app are sold, on what terms, and which are left open by mistake."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+
+from l402.errors import ConfigurationError
+from l402.terms import Terms
+
+_TERMS, _SOLD_BY = "_l402_terms", "_l402_sold_by"
+_HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule that is sold, with the terms of one of its methods."""
+
+    rule: str
+    method: str
+    endpoint: str
+    terms: Terms
+
+
+def refuse_unsellable(view: Callable[..., Any]) -> None:
+    """Raise if `view` cannot be put under a paywall, or is under one already.
+
+    :raises ConfigurationError: it says what to write
+    """
+    if inspect.isclass(view):
+        raise ConfigurationError(
+            f"paywall: {view.__name__} is a class; put @paywall above its methods, or write"
+            " decorators = [paywall(…)] in it"
+        )
+    if not callable(view):
+        raise ConfigurationError("paywall: write @paywall(sats=10) above a view function")
+    if getattr(view, _TERMS, None) is not None:
+        raise ConfigurationError(
+            f"paywall: {view.__qualname__} is under a paywall already; one view has one price"
+        )
+
+
+def mark(paid: Callable[..., Any], view: Callable[..., Any], terms: Terms) -> None:
+    """Note on both functions that `paid` sells `view`; ``functools.wraps`` carries it upward."""
+    setattr(paid, _TERMS, terms)
+    inner = getattr(view, "__func__", view)  # a bound method takes no attributes
+    if hasattr(inner, "__dict__"):
+        setattr(inner, _SOLD_BY, paid)
+
+
+def sold(app: Flask) -> Iterator[Route]:
+    """Yield every rule and method under a paywall, in the order of registration."""
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions.get(rule.endpoint)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            terms = getattr(view, _TERMS, None) or _method_terms(view, method)
+            if terms is not None:
+                yield Route(rule.rule, method, rule.endpoint, terms)
+
+
+def check(app: Flask) -> None:
+    """Refuse an app on which a paywall does not protect its route.
+
+    :raises ConfigurationError: it names the view and says what to write
+    """
+    reachable = {id(link) for view in app.view_functions.values() for link in _chain(view)}
+    for endpoint, view in app.view_functions.items():
+        paid = getattr(view, _SOLD_BY, None)
+        if paid is not None and getattr(view, _TERMS, None) is None and id(paid) not in reachable:
+            raise ConfigurationError(
+                f"the route of {endpoint} is open: @paywall stands above the route; write"
+                " @app.get(…) first and @paywall(…) below it"
+            )
+        if getattr(view, _TERMS, None) and any(_method_terms(view, m) for m in _HTTP_METHODS):
+            raise ConfigurationError(
+                f"{endpoint} is under two paywalls, its class's and a method's; keep one"
+            )
+
+
+def _method_terms(view: object, method: str) -> Terms | None:
+    """The terms of a ``MethodView``'s method; HEAD is served by its ``get``."""
+    handler = getattr(getattr(view, "view_class", None), method.lower(), None)
+    terms: Terms | None = getattr(handler, _TERMS, None)
+    return terms
+
+
+def _chain(view: Callable[..., Any] | None) -> Iterator[object]:
+    while view is not None:
+        yield view
+        view_class = getattr(view, "view_class", None)
+        for method in _HTTP_METHODS:
+            if handler := getattr(view_class, method.lower(), None):
+                yield handler
+        view = getattr(view, "__wrapped__", None)

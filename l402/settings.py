@@ -1,0 +1,202 @@
+"""The ``L402_…`` configuration, read strictly: a wrong value stops the app, with an example.
+
+Values from ``Flask.config.from_prefixed_env`` arrive as text or as whatever JSON made of it.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from l402.errors import ConfigurationError
+from l402.limits import Rates, parse_rates
+from l402.protocol.keys import MIN_SECRET_BYTES
+
+_DAY = 86400
+_SERVICE = re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)
+_KEYS = {
+    "NODE", "DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PATH", "SECRET_KEY_FALLBACKS", "SERVICE",
+    "VALID_FOR", "INVOICE_EXPIRY", "MAX_PRICE", "RATE_LIMIT", "CHALLENGE_LIMIT",
+    "CHALLENGE_LIMIT_TOTAL", "RATELIMIT_STORAGE_URI", "STRICT", "STORE_GRACE", "NODE_CONCURRENCY",
+    "SIMULATED", "URL_PREFIX", "SQLITE_SYNCHRONOUS",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """The configuration of one app; times in seconds, `max_price` in satoshis."""
+
+    node: str
+    database_url: str | None
+    secrets: tuple[bytes, ...]
+    service: str | None
+    valid_for: int
+    invoice_expiry: int
+    max_price: int
+    rate_limit: Rates
+    challenge_limit: Rates
+    challenge_limit_total: Rates
+    ratelimit_storage_uri: str | None
+    strict: bool | None
+    store_grace: float
+    node_concurrency: int
+    simulated: bool
+    url_prefix: str | None
+    sqlite_synchronous: str
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Settings":
+        """Read and check every ``L402_…`` key.
+
+        :raises ConfigurationError: naming the key, the fault and an example, never a secret
+        """
+        given = {key[5:]: value for key, value in config.items() if key.startswith("L402_")}
+        for key in given.keys() - _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            raise ConfigurationError(
+                f"L402_{key} is no setting" + (f"; did you mean L402_{near[0]}?" if near else "")
+            )
+        read = _Reader(given)
+        return cls(
+            node=read.text("NODE", None, "'lnd+https://127.0.0.1:8080?macaroon_path=…'"),
+            database_url=read.optional_text("DATABASE_URL", "'postgresql://user@host/name'"),
+            secrets=_secrets(read, config.get("SECRET_KEY")),
+            service=_service(read),
+            valid_for=read.seconds("VALID_FOR", 3600),
+            invoice_expiry=read.seconds("INVOICE_EXPIRY", 600),
+            max_price=read.whole("MAX_PRICE", 100_000),
+            rate_limit=read.rates("RATE_LIMIT", "600/minute"),
+            challenge_limit=read.rates("CHALLENGE_LIMIT", "120/minute"),
+            challenge_limit_total=read.rates("CHALLENGE_LIMIT_TOTAL", "6000/minute"),
+            ratelimit_storage_uri=read.optional_text("RATELIMIT_STORAGE_URI", "'redis://host'"),
+            strict=read.flag("STRICT", None),
+            store_grace=read.whole("STORE_GRACE", 60, least=0),
+            node_concurrency=read.whole("NODE_CONCURRENCY", 2),
+            simulated=bool(read.flag("SIMULATED", False)),
+            url_prefix=read.optional_text("URL_PREFIX", "'/l402'", default="/l402"),
+            sqlite_synchronous=read.choice("SQLITE_SYNCHRONOUS", ("NORMAL", "FULL", "EXTRA")),
+        )
+
+
+class _Reader:
+    """Reads one key at a time; each method raises ConfigurationError."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+
+    def text(self, key: str, default: str | None, example: str) -> str:
+        value = self.optional_text(key, example, default)
+        if value is None:
+            raise ConfigurationError(f"L402_{key} is not set; write for example {example}")
+        return value
+
+    def optional_text(self, key: str, example: str, default: str | None = None) -> str | None:
+        value = self.given.get(key, default)
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise _fault(key, "is not text", example)
+        return value
+
+    def whole(self, key: str, default: int, least: int = 1) -> int:
+        value = self.given.get(key, default)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value)
+        if type(value) is not int or value < least:
+            raise _fault(key, f"is not a whole number of at least {least}", str(default))
+        return value
+
+    def seconds(self, key: str, default: int) -> int:
+        value = self.given.get(key, default)
+        if isinstance(value, timedelta):
+            self.given[key] = whole_seconds(value)
+        return self.whole(key, default)
+
+    def flag(self, key: str, default: bool | None) -> bool | None:
+        value = self.given.get(key, default)
+        if isinstance(value, str):
+            value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+        if value in (0, 1) and type(value) is int:
+            value = bool(value)
+        if value is not None and not isinstance(value, bool):
+            raise _fault(key, "is neither true nor false", "True")
+        return value
+
+    def rates(self, key: str, default: str) -> Rates:
+        return parse_rates(self.given.get(key, default), f"L402_{key}")
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = str(self.given.get(key, choices[0])).upper()
+        if value not in choices:
+            raise _fault(key, f"is none of {', '.join(choices)}", choices[0])
+        return value
+
+
+def whole_seconds(length: timedelta) -> int:
+    """Return a length of time in seconds; a fraction of one is dropped."""
+    return length // timedelta(seconds=1)
+
+
+def _fault(key: str, fault: str, example: str) -> ConfigurationError:
+    return ConfigurationError(f"L402_{key} {fault}; write for example {example}")
+
+
+def _service(read: _Reader) -> str | None:
+    service = read.optional_text("SERVICE", "'weather'")
+    if service is not None:
+        check_service(service, "L402_SERVICE")
+    return service
+
+
+def check_service(service: str, name: str) -> None:
+    """Refuse a service's name that could not stand in a caveat.
+
+    :raises ConfigurationError: naming `name`
+    """
+    if not isinstance(service, str) or not _SERVICE.fullmatch(service):
+        raise ConfigurationError(
+            f"{name}: {service!r} is no name of a service; use 1 to 32 letters, digits, '.' and"
+            " '-', for example 'weather'"
+        )
+
+
+def _secrets(read: _Reader, flask_key: object) -> tuple[bytes, ...]:
+    """Return the key ring's secrets, the newest first."""
+    if "SECRET_KEY" in read.given and "SECRET_KEY_PATH" in read.given:
+        raise ConfigurationError("set L402_SECRET_KEY or L402_SECRET_KEY_PATH, not both")
+    path = read.optional_text("SECRET_KEY_PATH", "'/run/secrets/l402'")
+    secret = _file(path) if path else read.given.get("SECRET_KEY")
+    older = read.given.get("SECRET_KEY_FALLBACKS", ())
+    if isinstance(older, str):
+        older = [part.strip() for part in older.split(",") if part.strip()]
+    if not isinstance(older, list | tuple):
+        raise _fault("SECRET_KEY_FALLBACKS", "is not a list", "['the key before', …]")
+    secrets = [_secret(secret, "SECRET_KEY")]
+    secrets += [_secret(value, "SECRET_KEY_FALLBACKS") for value in older]
+    flask_bytes = flask_key.encode() if isinstance(flask_key, str) else flask_key
+    if flask_bytes in secrets:
+        raise ConfigurationError(
+            "L402_SECRET_KEY is Flask's own SECRET_KEY; make another with: flask l402 keygen"
+        )
+    return tuple(secrets)
+
+
+def _secret(value: object, key: str) -> bytes:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # from_prefixed_env makes a number of a key that is all digits
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes) or len(value) < MIN_SECRET_BYTES or len(set(value)) < 8:
+        fault = "is not set" if value is None else f"has not {MIN_SECRET_BYTES} random bytes"
+        raise ConfigurationError(f"L402_{key} {fault}; make one with: flask l402 keygen")
+    return value
+
+
+def _file(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"L402_SECRET_KEY_PATH: cannot read {path}: {error.strerror}"
+        ) from error

@@ -1,0 +1,157 @@
+"""One thread per process and app: it fetches what was revoked, and writes down what was counted.
+
+It begins at first use, after any fork, and ends when there is nothing to do, so that an idle
+process costs the database nothing. Such a process reads before it answers: nothing rests on
+revocations older than `MAX_AGE` while the store answers.
+"""
+
+import atexit
+import os
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from threading import Event, Lock, Thread
+from typing import TypeVar
+
+from l402.errors import StoreError, StoreUnavailable
+from l402.store import Store
+from l402.store.revocations import Revoked
+
+MAX_AGE = 1.0  # seconds
+_INTERVAL = 0.4
+_IDLE_TICKS = 25
+
+_T = TypeVar("_T")
+
+
+class Sync:
+    """Keeps one process's memory and the store together."""
+
+    def __init__(
+        self,
+        store: Store,
+        evict: Callable[[Sequence[Revoked]], None],
+        grace: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._evict, self._grace = store, evict, grace
+        self._monotonic = monotonic
+        self._uses: deque[tuple[bytes, float]] = deque()
+        self._challenges: deque[tuple[float, str, str]] = deque()
+        self._begin()
+        me = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (sync := me()) and sync._begin())
+        atexit.register(lambda: (sync := me()) and sync.close())
+
+    def _begin(self) -> None:
+        """Start afresh, also in a forked child: the parent's thread and counts are the parent's."""
+        self._lock, self._stop = Lock(), Event()
+        self._thread: Thread | None = None
+        self._read_at = float("-inf")
+        self._seen: datetime | None = None
+        self._down: StoreError | None = None
+        self._active = False
+        self._uses.clear()
+        self._challenges.clear()
+
+    def require_fresh(self, *, grace: bool = False) -> None:
+        """Return once this process knows what was revoked up to `MAX_AGE` ago.
+
+        With `grace`, a store that is known to be down is forgiven for a while.
+
+        :raises StoreError: the store does not answer
+        """
+        self._active = True
+        age = self._monotonic() - self._read_at
+        if age <= MAX_AGE:
+            return
+        if not self._down:
+            with self._lock:
+                if self._monotonic() - self._read_at > MAX_AGE and not self._down:
+                    self._read()
+        self._start()
+        if self._down and not (grace and age <= self._grace):
+            raise self._down
+
+    def count_use(self, token_id: bytes, now: float) -> None:
+        """Note a use, to be written later; appending to a deque needs no lock."""
+        self._uses.append((token_id, now))
+
+    def count_challenge(self, service: str, endpoint: str, now: float) -> None:
+        """Note a challenge, to be written later."""
+        self._challenges.append((now, service, endpoint))
+
+    def flush(self) -> None:
+        """Write what was counted; after a failure the counts wait for the next time.
+
+        :raises StoreError: the store does not answer
+        """
+        challenges = Counter(
+            (datetime.fromtimestamp(now, UTC).date(), service, endpoint)
+            for now, service, endpoint in _drain(self._challenges)
+        )
+        uses: dict[bytes, tuple[int, datetime]] = {}
+        for token_id, now in _drain(self._uses):
+            count, _ = uses.get(token_id, (0, None))
+            uses[token_id] = (count + 1, datetime.fromtimestamp(now, UTC))
+        if challenges:
+            self._store.counts.count_challenges(dict(challenges))
+        if uses:
+            self._store.credentials.count_uses(uses)
+
+    def close(self) -> None:
+        """End the thread and write what was counted, as far as the store lets us."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+        try:
+            self.flush()
+        except StoreError:
+            return
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = Thread(target=self._run, name="l402-sync", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        idle = 0
+        while not self._stop.wait(_INTERVAL):
+            idle = 0 if self._active or self._down else idle + 1
+            self._active = False
+            if idle == _IDLE_TICKS:
+                break
+            if not idle:
+                self._tick()
+        with self._lock:
+            self._thread = None
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._read()
+        if not self._down:
+            try:
+                self.flush()
+            except StoreError as error:
+                self._down = error
+
+    def _read(self) -> None:
+        begun = self._monotonic()
+        try:
+            self._seen, revoked = self._store.revocations.changes(self._seen)
+        except StoreError as error:
+            self._down = error
+            return
+        if revoked:
+            self._evict(revoked)
+        self._read_at, self._down = begun, None
+
+
+def _drain(queue: deque[_T]) -> list[_T]:
+    drained = []
+    while queue:
+        drained.append(queue.popleft())
+    return drained
