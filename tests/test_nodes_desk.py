@@ -2,6 +2,8 @@ import json
 import logging
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -286,6 +288,42 @@ def test_no_patience_with_a_node_that_failed(node, clock, monotonic):
         sell(desk)
     release.set()
     caller.join(SOON)
+
+
+def test_a_probe_that_finds_no_slot(node, clock, monotonic):
+    """A probe turned away for want of a slot does not put off the next one."""
+    desk = NodeDesk(node, concurrency=1, clock=clock, monotonic=monotonic)
+    node.fail(NodeUnreachable("no connection"))
+    for _ in range(4):
+        with pytest.raises(NodeUnreachable):
+            sell(desk)
+    begun, release = threading.Event(), threading.Event()
+
+    def hang(_hash):
+        begun.set()
+        release.wait(60)
+        raise NodeUnreachable("no connection")
+
+    node.settlement = hang
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk_module, "_LOOK_UP", 0.1)
+        with pytest.raises(NodeUnreachable, match="no answer in time"):
+            desk.look_up(b"h" * 32)
+    monotonic.advance(4.6)
+    with pytest.raises(NodeBusy, match="every slot is taken"):
+        sell(desk)
+    node.recover()
+    release.set()
+    sell_soon(desk)
+
+
+def sell_soon(desk):
+    """Sell as soon as a slot is free; the clock stands still, so no breaker's pause ends."""
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:
+        with suppress(NodeBusy):
+            return sell(desk)
+    return pytest.fail("the breaker let nobody through")
 
 
 def test_nothing_starts_before_the_first_call(node):
