@@ -1,0 +1,56 @@
+# Everything runs in .venv, made from the pinned requirements by Python 3.11 or newer.
+PYTHON ?= python3
+PORT ?= 5402
+BIN := .venv/bin
+export PORT ONCE
+
+.PHONY: help demo test test-all test-lightning lint bench clean
+
+help:
+	@echo 'make demo            buy from the example API, step by step, then serve it (PORT=5402; ONCE=1 ends)'
+	@echo 'make test            the tests that need only Python'
+	@echo 'make test-all        with PostgreSQL, Redis, Node.js and Chromium too'
+	@echo 'make test-lightning  the tests on a Lightning network of real nodes'
+	@echo 'make lint            ruff and mypy'
+	@echo 'make bench           the measurements'
+	@echo 'make clean           remove .venv and whatever was generated'
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 …'; exit 1; }
+	@echo 'Making .venv …'
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt pyproject.toml | .venv/pyvenv.cfg
+	@echo 'Installing requirements.txt …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt .venv/.installed
+	@echo 'Installing requirements-dev.txt …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/.installed
+	@$(BIN)/python tools/demo.py
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not postgres and not redis and not node and not browser and not lightning"
+
+test-all: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not lightning"
+
+test-lightning: .venv/.installed-dev
+	$(BIN)/python -m pytest -m lightning
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .venv-* build dist instance *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

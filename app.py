@@ -1,0 +1,118 @@
+"""A small API that sells its answers; start it with ``flask --app app run``.
+
+``flask --app app l402 upgrade`` makes its tables first.
+"""
+
+import random
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, current_app, json, request
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import configure
+from l402 import L402, current_payment, paywall, sold
+
+MAX_ROWS = 500
+
+QUOTES = (
+    ("Know thyself.", "inscribed at Delphi"),
+    ("Fortune favours the bold.", "after Virgil"),
+    ("The unexamined life is not worth living.", "Socrates, in Plato's Apology"),
+    ("Brevity is the soul of wit.", "Shakespeare, Hamlet"),
+)
+FACTS = (
+    "A day on Venus is longer than its year.",
+    "Honey keeps for centuries when it is sealed.",
+    "The number 402 was set aside in HTTP for payment, and left unused.",
+    "One bitcoin is 100 million satoshis.",
+)
+
+api = Blueprint("api", __name__)
+
+
+def create_app() -> Flask:
+    """Return the application, configured as ``APP_CONFIG`` says."""
+    app = Flask(__name__)
+    configure(app)
+    if proxies := app.config["TRUSTED_PROXIES"]:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies
+        )
+    app.register_blueprint(api)
+    app.register_error_handler(HTTPException, as_json)
+    L402(app)
+    CORS(
+        app,
+        send_wildcard=True,
+        allow_headers=["Authorization", "Content-Type", "Accept-Authenticate"],
+        expose_headers=["WWW-Authenticate", "Retry-After"],
+    )
+    return app
+
+
+@api.get("/")
+def index() -> dict[str, Any]:
+    """Say what is for sale; free."""
+    gate = current_app.extensions["l402"]
+    return {
+        "for_sale": [
+            {
+                "path": route.rule,
+                "method": route.method,
+                "description": route.terms.description,
+                "price": gate.terms(route.terms, route.endpoint, route.method).words(),
+            }
+            for route in sold(current_app)
+        ],
+        "how": "Ask, pay the invoice in the 402's WWW-Authenticate header, and ask again with"
+        " Authorization: L402 <macaroon>:<preimage>",
+    }
+
+
+@api.get("/quote")
+@paywall(sats=10, description="Quotations")
+def quote() -> dict[str, Any]:
+    """Sell a quotation."""
+    text, source = random.choice(QUOTES)  # noqa: S311
+    return {"quote": text, "source": source, "paid_until": f"{current_payment.ends_at:%FT%TZ}"}
+
+
+@api.get("/fact")
+@paywall(sats=10, description="Facts")
+def fact() -> dict[str, str]:
+    """Sell a fact."""
+    return {"fact": random.choice(FACTS)}  # noqa: S311
+
+
+@api.post("/echo")
+@paywall(sats=10, description="The JSON that you post, returned")
+def echo() -> Any:
+    """Sell the caller's own words."""
+    return request.get_json()
+
+
+def price_of_rows() -> int:
+    """Return the price of the report asked for: one sat for each row."""
+    rows = request.args.get("rows", "10")
+    digits = rows.isascii() and rows.isdigit() and len(rows) <= len(str(MAX_ROWS))
+    if not digits or not 1 <= int(rows) <= MAX_ROWS:
+        abort(400, f"rows is a whole number from 1 to {MAX_ROWS}")
+    return int(rows)
+
+
+@api.get("/report")
+@paywall(sats=price_of_rows, description="A table of squares at one sat for each of ?rows=")
+def report() -> dict[str, Any]:
+    """Sell a report by its length."""
+    rows = int(request.args.get("rows", "10"))
+    return {"rows": [{"n": n, "square": n * n} for n in range(1, rows + 1)]}
+
+
+def as_json(error: HTTPException) -> Response:
+    """Answer an error in JSON, as the rest of the API does."""
+    response: Response = error.get_response()  # type: ignore[assignment]
+    response.data = json.dumps({"error": error.name, "detail": error.description})
+    response.content_type = "application/json"
+    return response
