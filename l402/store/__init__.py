@@ -1,0 +1,42 @@
+"""Who remembers: the record of what was sold, in SQLite or Postgres."""
+
+from sqlalchemy import text
+
+from l402.store.counts import Counts
+from l402.store.credentials import Credentials
+from l402.store.engine import Database
+from l402.store.payments import Payments, Sale, Standing
+from l402.store.revocations import Revocations
+
+__all__ = ["Sale", "Standing", "Store"]
+
+
+class Store:
+    """The record behind one database URL; opens nothing before it is first used.
+
+    Safe to share between threads, and to make before a fork.
+
+    :raises ConfigurationError: if the URL or `sqlite_synchronous` cannot be used
+    """
+
+    def __init__(self, url: str, sqlite_synchronous: str = "NORMAL") -> None:
+        self.db = Database(url, sqlite_synchronous)
+        self.payments = Payments(self.db)
+        self.credentials = Credentials(self.db)
+        self.revocations = Revocations(self.db)
+        self.counts = Counts(self.db)
+
+    def __repr__(self) -> str:
+        return f"Store({self.db!r})"
+
+    def ping(self) -> None:
+        """See that the database answers and has our tables.
+
+        :raises StoreError: if not
+        """
+        with self.db.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the connections; a later use opens new ones."""
+        self.db.close()

@@ -1,0 +1,257 @@
+"""Credentials as people ask for them: one's state, a page of them, and how often each was used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    case,
+    exists,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from l402.store.clock import Moment
+from l402.store.engine import LEISURE, Database
+from l402.store.payments import GRANTED, REVOKED
+from l402.store.revocations import hits
+from l402.store.tables import Key, credential, payment, revocation
+
+#: Fewer hex digits than this name too many tokens to be worth a look.
+SHORTEST_PREFIX = 6
+_MOST_FOUND = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentState:
+    """One payment of a credential; the fields are those of `l402.store.models.Payment`."""
+
+    payment_hash: str
+    service: str
+    kind: str
+    msat: int
+    network: str
+    endpoint: str
+    method: str
+    issued_at: datetime
+    starts_at: datetime
+    ends_at: datetime
+    valid_until: datetime
+    presented_at: datetime
+    status: str
+    settled_at: datetime | None
+    revoked: bool
+    why: str | None
+
+    def active(self, now: datetime) -> bool:
+        """Tell whether it gives its right at `now`."""
+        good = self.status == GRANTED and not self.revoked
+        return good and now < min(self.ends_at, self.valid_until)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """A credential and its payments, oldest first; `uses` and `last_used_at` come seconds late."""
+
+    token_id: str
+    service: str
+    first_presented_at: datetime
+    last_used_at: datetime | None
+    uses: int
+    payments: tuple[PaymentState, ...]
+
+    @property
+    def msat(self) -> int:
+        """What was paid in all."""
+        return sum(payment.msat for payment in self.payments)
+
+    @property
+    def ends_at(self) -> datetime:
+        """The latest end of its rights, whether or not they were granted or revoked since."""
+        return max(payment.ends_at for payment in self.payments)
+
+    @property
+    def revoked(self) -> bool:
+        """Whether all of it is revoked."""
+        return all(payment.revoked for payment in self.payments)
+
+    @property
+    def why(self) -> str | None:
+        """The reason given with a revocation, if any."""
+        return next((payment.why for payment in self.payments if payment.why), None)
+
+    def active(self, now: datetime) -> bool:
+        """Tell whether one of its payments gives its right at `now`."""
+        return any(payment.active(now) for payment in self.payments)
+
+
+_HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
+_REVOKED = or_(payment.c.status == REVOKED, exists().where(_HIT))
+_WHY = (
+    select(revocation.c.why)
+    .where(_HIT)
+    .order_by(revocation.c.revoked_at)
+    .limit(1)
+    .scalar_subquery()
+)
+_TOKEN = payment.c.token_id
+_OWN = payment.c.token_id == credential.c.token_id
+
+_STATES = (
+    select(credential, payment, _REVOKED.label("revoked"), _WHY.label("why"))
+    .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+    .join(payment, _OWN)
+    .where(credential.c.token_id.in_(bindparam("token_ids", expanding=True, type_=Key)))
+    .order_by(payment.c.presented_at, payment.c.payment_hash)
+)
+_FIND = (
+    select(credential.c.token_id)
+    .where(credential.c.token_id.between(bindparam("low"), bindparam("high")))
+    .union(select(payment.c.token_id).where(payment.c.payment_hash == bindparam("exact")))
+    .order_by("token_id")
+    .limit(_MOST_FOUND)
+)
+_last, _at = credential.c.last_used_at, bindparam("at", type_=Moment())
+_COUNT = (
+    update(credential)
+    .where(credential.c.token_id == bindparam("token"))
+    .values(
+        uses=credential.c.uses + bindparam("n"),
+        last_used_at=case((_last >= _at, _last), else_=_at),
+    )
+)
+# Newest first; the token id makes the order, and so the next page, exact.
+_ORDER = (credential.c.first_presented_at.desc(), credential.c.token_id.desc())
+
+
+class Credentials:
+    """What was sold, to be looked at."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def state(self, token_id: bytes) -> CredentialState | None:
+        """Give all that is known of a credential; None before its first presentation.
+
+        `token_id` is 32 bytes.
+
+        :raises StoreError: if it could not be read
+        """
+        with self.db.read() as connection:
+            return next(iter(_states(connection, [token_id.hex()])), None)
+
+    def find(self, name: str) -> list[str]:
+        """Give the token ids that `name` may mean, ten at most.
+
+        `name` is a token id, a payment hash, the handle in an invoice's description, or any six
+        or more digits with which a token id begins.
+
+        :raises ValueError: if it is none of these
+        :raises StoreError: if it could not be read
+        """
+        name = name.lower()
+        if not SHORTEST_PREFIX <= len(name) <= 64 or not set(name) <= set("0123456789abcdef"):
+            raise ValueError(f"write {SHORTEST_PREFIX} to 64 hex digits")
+        bounds = {"low": name.ljust(64, "0"), "high": name.ljust(64, "f"), "exact": name}
+        with self.db.read() as connection:
+            return list(connection.execute(_FIND, bounds).scalars())
+
+    def page(
+        self,
+        *,
+        now: datetime,
+        service: str | None = None,
+        active: bool | None = None,
+        revoked: bool | None = None,
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> list[CredentialState]:
+        """Give credentials, the newest first: at most `limit`, from behind the token id `after`.
+
+        Each condition that is not None narrows: to a service, to those that give a right at
+        `now` or do not, that are revoked or are not, that were first presented `since`.
+
+        :raises StoreError: if it could not be read
+        """
+        chosen = select(credential.c.token_id).order_by(*_ORDER).limit(limit)
+        if service is not None:
+            chosen = chosen.where(credential.c.service == service)
+        if active is not None:
+            chosen = chosen.where(_active(now) if active else not_(_active(now)))
+        if revoked is not None:
+            chosen = chosen.where(_dead() if revoked else not_(_dead()))
+        if since is not None:
+            chosen = chosen.where(credential.c.first_presented_at >= since)
+        with self.db.read(LEISURE) as connection:
+            if after is not None:
+                chosen = chosen.where(_behind(connection, after))
+            return _states(connection, connection.execute(chosen).scalars().all())
+
+    def count_uses(self, uses: Mapping[bytes, tuple[int, datetime]]) -> None:
+        """Add to the counts, by token id (32 bytes): how many uses, and when the last one was.
+
+        Tokens that the record does not know are passed over. If a commit's outcome is lost with
+        its connection, its uses may be counted twice: this is a statistic, not a balance.
+
+        :raises StoreError: if they could not be written
+        """
+        # In one order everywhere, or two processes could wait for each other's rows.
+        rows = [{"token": key.hex(), "n": n, "at": at} for key, (n, at) in sorted(uses.items())]
+
+        def write() -> None:
+            with self.db.write() as connection:
+                connection.execute(_COUNT, rows)
+
+        if rows:
+            self.db.run(write)
+
+
+def _states(connection: Connection, token_ids: Sequence[str]) -> list[CredentialState]:
+    """Read these credentials, in this order, with their payments; unknown ones are left out."""
+    found: dict[str, list[RowMapping]] = {}
+    for row in connection.execute(_STATES, {"token_ids": token_ids}).mappings():
+        found.setdefault(row[credential.c.token_id], []).append(row)
+    return [_state(found[token_id]) for token_id in token_ids if token_id in found]
+
+
+def _state(rows: list[RowMapping]) -> CredentialState:
+    own = {column.name: rows[0][column] for column in credential.columns}
+    payments = (
+        PaymentState(
+            **{column.name: row[column] for column in payment.columns if column is not _TOKEN},
+            revoked=bool(row["revoked"]),
+            why=row["why"],
+        )
+        for row in rows
+    )
+    return CredentialState(**own, payments=tuple(payments))
+
+
+def _active(now: datetime) -> ColumnElement[bool]:
+    rights = and_(payment.c.status == GRANTED, payment.c.ends_at > now, payment.c.valid_until > now)
+    return exists().where(_OWN, rights, not_(_REVOKED))
+
+
+def _dead() -> ColumnElement[bool]:
+    return not_(exists().where(_OWN, not_(_REVOKED)))
+
+
+def _behind(connection: Connection, token_id: str) -> ColumnElement[bool]:
+    moment = select(credential.c.first_presented_at).where(credential.c.token_id == token_id)
+    last = connection.execute(moment).scalar_one_or_none()
+    if last is None:
+        raise ValueError(f"no credential {token_id} to go on from")
+    return tuple_(credential.c.first_presented_at, credential.c.token_id) < tuple_(
+        literal(last, Moment()), literal(token_id, Key)
+    )

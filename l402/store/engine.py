@@ -1,0 +1,160 @@
+"""The database as the gate meets it: bounded in time, safe across forks, checked at first use."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar
+from weakref import WeakSet
+
+from sqlalchemy import text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from l402.store.faults import Interrupted, outdated, told
+from l402.store.sqlite import SQLite
+from l402.store.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
+from l402.store.url import parse, shown
+
+#: Seconds that a request waits for one step of the store: a connection, a lock, an answer.
+PATIENCE = 2.0
+#: Seconds that a report over the whole record may take.
+LEISURE = 600.0
+#: Upper ends of the pauses, in seconds, before a transaction that lost a race runs again.
+_PAUSES = (0.005, 0.02, 0.08, 0.2)
+
+_VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+
+T = TypeVar("T")
+
+
+class _Engines(Protocol):
+    in_memory: bool
+
+    def read(self, patience: float) -> AbstractContextManager[Connection]: ...
+    def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
+    def close(self) -> None: ...
+    def before_fork(self) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+class Database:
+    """One database, by URL; opens nothing before it is first used.
+
+    `sqlite_synchronous` is NORMAL, FULL or EXTRA: whether SQLite's last transactions survive a
+    power cut. They survive the death of a process in any case.
+
+    :raises ConfigurationError: if the URL or the setting cannot be used
+    """
+
+    def __init__(self, url: str, sqlite_synchronous: str = "NORMAL") -> None:
+        self.url = parse(url)
+        self._engines = _engines(self.url, sqlite_synchronous)
+        self._checked = False
+        _LIVE.add(self)
+
+    def __repr__(self) -> str:
+        return f"Database({shown(self.url)!r})"
+
+    @contextmanager
+    def read(self, patience: float = PATIENCE) -> Iterator[Connection]:
+        """Lend a connection in autocommit, for statements that change nothing.
+
+        :raises StoreError: if the database gives no usable answer
+        """
+        self._check()
+        with self._telling(), self._engines.read(patience) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, durable: bool = False) -> Iterator[Connection]:
+        """Lend a connection for one transaction, committed at the end of the block.
+
+        `durable`: on SQLite too, the commit is on the disk before the block ends.
+
+        :raises StoreError: as `read`; the transaction is then undone, or its outcome unknown
+        """
+        self._check()
+        with self._telling(), self._engines.write(durable) as connection:
+            yield connection
+
+    def run(self, operation: Callable[[], T]) -> T:
+        """Run `operation` and, when a race or a broken connection undid it, run it again.
+
+        All of it runs again, and its commit may have counted although the connection broke, so it
+        must find out by itself what is already done.
+
+        :raises StoreError: as `read`, when it fails otherwise or too often
+        """
+        deadline = time.monotonic() + PATIENCE
+        for pause in _PAUSES:
+            try:
+                return operation()
+            except Interrupted:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads rivals, no secret
+        return operation()
+
+    def close(self) -> None:
+        """Close the connections; a later use opens new ones."""
+        self._engines.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Translate errors, and have the schema checked again after one: it may be mended."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            self._checked = False
+            raise told(error, self.url) from error
+
+    def _check(self) -> None:
+        """See once per process that the tables are those of this release."""
+        if self._checked:
+            return
+        with self._telling():
+            if self._engines.in_memory:
+                self._create()
+            with self._engines.read(PATIENCE) as connection:
+                found = connection.execute(_VERSION).scalar()
+        if found != SCHEMA_VERSION:
+            raise outdated(self.url, found)
+        self._checked = True
+
+    def _create(self) -> None:
+        """Make the tables of a database in memory, which no migration from outside can reach."""
+        with self._engines.write() as connection:
+            if connection.dialect.has_table(connection, VERSION_TABLE):
+                return
+            metadata.create_all(connection)
+            connection.exec_driver_sql(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32))")
+            connection.exec_driver_sql(
+                f"INSERT INTO {VERSION_TABLE} VALUES ('{SCHEMA_VERSION}')"  # noqa: S608
+            )
+
+
+def _engines(url: URL, sqlite_synchronous: str) -> _Engines:
+    if url.get_backend_name() == "sqlite":
+        return SQLite(url, sqlite_synchronous, PATIENCE)
+    from l402.store.postgres import Postgres  # psycopg is an extra
+
+    return Postgres(url, PATIENCE)
+
+
+_LIVE: WeakSet[Database] = WeakSet()
+
+
+def _before_fork() -> None:
+    for database in list(_LIVE):
+        database._engines.before_fork()
+
+
+def _after_fork() -> None:
+    for database in list(_LIVE):
+        database._checked = False
+        database._engines.after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

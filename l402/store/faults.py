@@ -1,0 +1,41 @@
+"""Driver errors, told as ours: what a caller may do about one, and never a password."""
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from l402.errors import SchemaOutdated, StoreError, StoreUnavailable
+from l402.store.url import shown
+
+_MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
+_LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
+
+
+class Interrupted(StoreUnavailable):
+    """A transaction lost a race, or its connection broke; running all of it again may mend it."""
+
+
+def outdated(url: URL, found: str | None) -> SchemaOutdated:
+    """Say which command brings the tables to this release, `found` being their revision."""
+    state = "has no tables of ours yet" if found is None else f"is at revision {found}"
+    return SchemaOutdated(f"{shown(url)} {state}: run `flask l402 upgrade` with this release")
+
+
+def told(error: SQLAlchemyError, url: URL) -> StoreError:
+    """Translate what SQLAlchemy raised into an error of this package."""
+    message = f"{shown(url)}: {_reason(error, url)}"
+    if not isinstance(error, DBAPIError):
+        return StoreUnavailable(message)
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
+        return SchemaOutdated(f"{message}: run `flask l402 upgrade` with this release")
+    if error.connection_invalidated or state in _LOST_A_RACE:
+        return Interrupted(message)
+    return StoreUnavailable(message)
+
+
+def _reason(error: SQLAlchemyError, url: URL) -> str:
+    """Give the driver's own first line, without the statement and without the password."""
+    cause = getattr(error, "orig", None) or error
+    line = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    return line.replace(str(url.password), "***") if url.password else line

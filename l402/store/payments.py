@@ -1,0 +1,155 @@
+"""Payments: written when first presented, each once, whoever presents it where."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import bindparam, exists, literal, select
+
+from l402.store.engine import Database
+from l402.store.revocations import CONCERNED
+from l402.store.tables import Key, credential, insertion, payment
+
+GRANTED = "granted"  # the only status that gives rights
+LATE = "late"
+REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """What a payment buys, as we signed it; nothing that its holder appended.
+
+    Ids are 32 bytes, `msat` is what was paid, `kind` is "pass" or "credit", and the moments are
+    unix seconds. `valid_until` is the end of the token as a key.
+    """
+
+    payment_hash: bytes
+    token_id: bytes
+    service: str
+    kind: str
+    msat: int
+    network: str
+    endpoint: str
+    method: str
+    issued_at: int
+    starts_at: int
+    ends_at: int
+    valid_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a sale stands in the record.
+
+    `first`: this very call booked it, and it grants its right. `revoked`: it grants nothing,
+    being revoked, or being booked for another token id. `late`: it grants nothing, because it was
+    first presented after its `valid_until`.
+    """
+
+    first: bool
+    revoked: bool
+    late: bool
+
+
+_HASH = bindparam("payment_hash", type_=Key)
+_LOOK_UP = (
+    select(payment.c.status, payment.c.token_id, CONCERNED.label("revoked"))
+    # One row always, so that the revocations are asked in the same round trip.
+    .select_from(
+        select(literal(1).label("one"))
+        .subquery()
+        .outerjoin(payment, payment.c.payment_hash == _HASH)
+    )
+)
+_RECORDED = select(exists().where(payment.c.payment_hash == _HASH))
+_ADD_CREDENTIAL = insertion(
+    credential, "token_id service first_presented_at", "ON CONFLICT (token_id) DO NOTHING"
+)
+_ADD_PAYMENT = insertion(
+    payment,
+    " ".join(payment.c.keys()),
+    "ON CONFLICT (payment_hash) DO NOTHING RETURNING payment_hash",
+)
+
+
+class Payments:
+    """The book of payments; the gate asks it once per process and token."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def admit(self, sale: Sale, now: datetime, settled_at: datetime | None = None) -> Standing:
+        """Book a sale at its first presentation, and say how it stands.
+
+        A sale that is booked already costs one read and no write. `settled_at` is when the node
+        confirmed the payment, where it was asked.
+
+        If a commit's outcome is lost with its connection, a second look finds the sale booked and
+        `first` is False: over all processes it is True at most once.
+
+        :raises StoreError: if it could not be read or booked; grant nothing then
+        """
+        row = _row(sale)
+        moments = {"presented_at": now, "first_presented_at": now, "settled_at": settled_at}
+
+        def look_or_book() -> Standing:
+            booked, standing = self._look_up(row)
+            return standing if booked else self._book(row | moments)
+
+        return self.db.run(look_or_book)
+
+    def recorded(self, payment_hash: bytes) -> bool:
+        """Tell whether this payment is booked, so that its node need not be asked again.
+
+        :raises StoreError: if it could not be read
+        """
+
+        def look_up() -> bool:
+            with self.db.read() as connection:
+                key = {"payment_hash": payment_hash.hex()}
+                return bool(connection.execute(_RECORDED, key).scalar_one())
+
+        return self.db.run(look_up)
+
+    def _look_up(self, row: dict[str, Any]) -> tuple[bool, Standing]:
+        with self.db.read() as connection:
+            status, token_id, revoked = connection.execute(_LOOK_UP, row).one()
+        booked = status is not None
+        elsewhere = booked and token_id != row["token_id"]
+        revoked = bool(revoked) or elsewhere or status == REVOKED
+        return booked, Standing(first=False, revoked=revoked, late=status == LATE)
+
+    def _book(self, row: dict[str, Any]) -> Standing:
+        with self.db.write() as connection:
+            revoked = connection.execute(_LOOK_UP, row).one().revoked
+            status = _status(row, revoked)
+            connection.execute(_ADD_CREDENTIAL, row)
+            made = connection.execute(_ADD_PAYMENT, row | {"status": status}).first()
+            if made is None:
+                connection.rollback()
+        if made is None:  # another thread or process was faster
+            return self._look_up(row)[1]
+        return Standing(status == GRANTED, status == REVOKED, status == LATE)
+
+
+def _row(sale: Sale) -> dict[str, Any]:
+    return {
+        "payment_hash": sale.payment_hash.hex(),
+        "token_id": sale.token_id.hex(),
+        "service": sale.service,
+        "kind": sale.kind,
+        "msat": sale.msat,
+        "network": sale.network,
+        "endpoint": sale.endpoint,
+        "method": sale.method,
+        "issued_at": datetime.fromtimestamp(sale.issued_at, UTC),
+        "starts_at": datetime.fromtimestamp(sale.starts_at, UTC),
+        "ends_at": datetime.fromtimestamp(sale.ends_at, UTC),
+        "valid_until": datetime.fromtimestamp(sale.valid_until, UTC),
+    }
+
+
+def _status(row: dict[str, Any], revoked: bool) -> str:
+    if revoked:
+        return REVOKED
+    return LATE if row["presented_at"] >= row["valid_until"] else GRANTED

@@ -1,0 +1,106 @@
+"""Postgres by psycopg 3, with every wait bounded on our side of the wire.
+
+A server that is stopped, or a network that swallows packets, never answers, and no setting of the
+server's helps against that. All of it works behind pgbouncer in transaction mode: no start-up
+options, no prepared statements, settings by transaction only.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import URL, Connection
+
+_LIMITS = text(
+    "SELECT set_config('statement_timeout', :statement, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
+
+
+class Bounded(psycopg.Connection[Any]):
+    """A connection that gives up, and closes itself, when an answer takes too long."""
+
+    patience: float  # seconds for one exchange with the server
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """Wait as psycopg does, but no longer than `patience` from now."""
+        return super().wait(self._within(gen), *args, **kwargs)
+
+    def _within(self, gen: PQGen[RV]) -> PQGen[RV]:
+        # psycopg resumes its generators at least every 0.1 s, whether or not anything arrived.
+        deadline = time.monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer within {self.patience:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return cast(RV, done.value)
+
+
+class Postgres:
+    """The engine of one Postgres database; nothing is opened yet."""
+
+    in_memory = False
+
+    def __init__(self, url: URL, patience: float) -> None:
+        self.patience = patience
+        # The server gives up first: then a transaction that waited for a lock keeps its connection.
+        self._limits = {
+            "statement": f"{patience * 750:.0f}ms",
+            "idle": f"{patience * 2000:.0f}ms",  # frees the rows that a vanished host held
+        }
+        self._writer = create_engine(
+            url,
+            hide_parameters=True,
+            pool_timeout=patience,
+            use_native_hstore=False,
+            connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(patience))},
+        )
+        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._writer, "do_connect", self._connect)
+
+    @contextmanager
+    def read(self, patience: float) -> Iterator[Connection]:
+        """Lend a connection on which each statement reads the latest commit."""
+        with self._reader.connect() as connection:
+            _driver(connection).patience = patience
+            yield connection
+
+    @contextmanager
+    def write(self, durable: bool = False) -> Iterator[Connection]:
+        """Lend a connection for one transaction, at the isolation level that the server sets."""
+        with self._writer.connect() as connection:
+            _driver(connection).patience = self.patience
+            with connection.begin():
+                connection.execute(_LIMITS, self._limits)
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._writer.dispose()
+
+    def before_fork(self) -> None:
+        """Nothing: a child can tell its parent's sockets from its own."""
+
+    def after_fork(self) -> None:
+        """Forget, in a child, the connections of its parent."""
+        self._writer.dispose(close=False)
+
+    def _connect(
+        self, dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]
+    ) -> Bounded:
+        connection = Bounded.connect(*args, **kwargs)
+        connection.patience = self.patience
+        return connection
+
+
+def _driver(connection: Connection) -> Bounded:
+    return cast(Bounded, connection.connection.driver_connection)

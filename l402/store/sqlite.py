@@ -1,0 +1,127 @@
+"""SQLite: readers in autocommit, and one writer per process, in turns.
+
+A write transaction begins as ``BEGIN IMMEDIATE``: one that read first and then wanted to write
+could fail at once, whatever the time-out. The turns keep a process's threads out of SQLite's busy
+handler, whose sleeps are what makes slow answers.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from sqlite3 import Connection as DriverConnection
+from typing import Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import StaticPool
+
+from l402.errors import ConfigurationError, StoreUnavailable
+from l402.store.url import in_memory, shown
+
+#: What an operator may choose, and the number SQLite reads back. OFF could corrupt the file.
+SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
+_DURABLE = "durable"
+
+
+class SQLite:
+    """The engines of one SQLite file, or of one database in memory; nothing is opened yet."""
+
+    def __init__(self, url: URL, synchronous: str, patience: float) -> None:
+        if synchronous not in SYNCHRONOUS:
+            raise ConfigurationError(
+                f"SQLite's synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous}"
+            )
+        self.url = url
+        self.synchronous = synchronous
+        self.patience = patience
+        self.in_memory = in_memory(url)
+        self._turn = threading.Lock()
+        one = {"poolclass": StaticPool} if self.in_memory else {"pool_size": 1, "max_overflow": 0}
+        self._writer = self._engine(**one)
+        event.listen(self._writer, "begin", self._begin)
+        if not self.in_memory:
+            # As many readers as there are threads: opening one takes less than waiting for one.
+            self._reader = self._engine(pool_size=16, max_overflow=-1)
+            event.listen(self._reader, "connect", _only_reads)
+
+    @contextmanager
+    def read(self, patience: float) -> Iterator[Connection]:
+        """Lend a connection on which each statement reads the latest commit."""
+        if self.in_memory:  # one connection for all: it must not be read in mid-transaction
+            with self.write() as connection:
+                yield connection
+            return
+        with self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, durable: bool = False) -> Iterator[Connection]:
+        """Lend the writer for one transaction; `durable` ones survive a power cut too."""
+        if not self._turn.acquire(timeout=self.patience):
+            raise StoreUnavailable(
+                f"{shown(self.url)}: another thread has been writing for {self.patience:g} s"
+            )
+        try:
+            with self._writer.connect() as connection:
+                connection = connection.execution_options(**{_DURABLE: durable})
+                with connection.begin():
+                    yield connection
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        for engine in self._engines():
+            engine.dispose()
+
+    def before_fork(self) -> None:
+        """Close the file: SQLite's locks would be muddled between parent and child."""
+        if not self.in_memory:
+            self.close()
+
+    def after_fork(self) -> None:
+        """Forget, in a child, what was open in its parent; memory was copied and goes on."""
+        self._turn = threading.Lock()
+        if not self.in_memory:
+            for engine in self._engines():
+                engine.dispose(close=False)
+
+    def _engines(self) -> list[Engine]:
+        return [self._writer] if self.in_memory else [self._writer, self._reader]
+
+    def _engine(self, **pool: Any) -> Engine:
+        engine = create_engine(
+            self.url,
+            hide_parameters=True,
+            connect_args={"check_same_thread": False, "timeout": self.patience},
+            **pool,
+        )
+        event.listen(engine, "connect", self._prepare)
+        return engine
+
+    def _prepare(self, connection: DriverConnection, record: object) -> None:
+        """Set a new connection up, and read back what SQLite made of it."""
+        connection.isolation_level = None  # the driver begins nothing by itself
+        settings = {
+            "journal_mode": ("WAL", "memory" if self.in_memory else "wal"),
+            "synchronous": (self.synchronous, SYNCHRONOUS[self.synchronous]),
+            "foreign_keys": ("ON", 1),
+        }
+        for name, (value, expected) in settings.items():
+            connection.execute(f"PRAGMA {name}={value}")
+            (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+            if found != expected:
+                raise StoreUnavailable(
+                    f"{shown(self.url)}: SQLite kept {name}={found} instead of {value} "
+                    "(is the file on a network file system?)"
+                )
+
+    def _begin(self, connection: Connection) -> None:
+        durable = connection.get_execution_options().get(_DURABLE)
+        level = "FULL" if durable and self.synchronous == "NORMAL" else self.synchronous
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _only_reads(connection: DriverConnection, record: object) -> None:
+    connection.execute("PRAGMA query_only=ON")
