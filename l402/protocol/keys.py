@@ -41,11 +41,11 @@ class KeyRing:
         """Return the 16 hex digits of the token id if `handle` is one of ours, else None."""
         _, _, rest = handle.partition("l402:")
         try:
-            prefix = bytes.fromhex(rest[:16])
-        except ValueError:
+            prefix, shown = bytes.fromhex(rest[:16]), handle.encode()
+        except ValueError:  # a command line's undecodable bytes too
             return None
         known = (_handle(key, prefix) for key in self.derive_all("handle"))
-        matches = [h for h in known if hmac.compare_digest(h.encode(), handle.encode())]
+        matches = [h for h in known if hmac.compare_digest(h.encode(), shown)]
         return prefix.hex() if matches else None
 
 

@@ -73,10 +73,10 @@ def parse(raw: bytes) -> Macaroon:
     reader.end_of_section()
     caveats: list[str] = []
     while not reader.at_end_of_section():
-        if len(caveats) == MAX_CAVEATS:
-            raise Malformed(f"the macaroon has more than {MAX_CAVEATS} caveats")
         caveats.append(_text(reader.field(_IDENTIFIER)))
         reader.end_of_section()
+        if len(caveats) > MAX_CAVEATS:
+            raise Malformed(f"the macaroon has more than {MAX_CAVEATS} caveats")
     signature = reader.field(_SIGNATURE)
     if len(signature) != sha256().digest_size or reader.position != len(raw):
         raise Invalid("the macaroon does not end with a signature of 32 bytes")
