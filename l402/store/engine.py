@@ -36,7 +36,7 @@ class _Engines(Protocol):
     def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
     def close(self) -> None: ...
     def before_fork(self) -> None: ...
-    def after_fork(self) -> None: ...
+    def after_fork(self, child: bool) -> None: ...
 
 
 class Database:
@@ -151,10 +151,14 @@ def _before_fork() -> None:
         database._engines.before_fork()
 
 
-def _after_fork() -> None:
+def _after_fork(child: bool) -> None:
     for database in list(_LIVE):
-        database._checked = False
-        database._engines.after_fork()
+        database._checked = database._checked and not child
+        database._engines.after_fork(child)
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(child=False),
+    after_in_child=lambda: _after_fork(child=True),
+)

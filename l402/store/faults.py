@@ -4,8 +4,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from l402.errors import SchemaOutdated, StoreError, StoreUnavailable
+from l402.store.tables import SCHEMA_VERSION
 from l402.store.url import shown
 
+_UPGRADE = "run `flask l402 upgrade` with this release"
 _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
 _LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
@@ -16,9 +18,13 @@ class Interrupted(StoreUnavailable):
 
 
 def outdated(url: URL, found: str | None) -> SchemaOutdated:
-    """Say which command brings the tables to this release, `found` being their revision."""
+    """Say what brings tables and release together, `found` being the tables' revision."""
+    if found is not None and found > SCHEMA_VERSION:
+        return SchemaOutdated(
+            f"{shown(url)} is at revision {found}, made by a later release: install that one"
+        )
     state = "has no tables of ours yet" if found is None else f"is at revision {found}"
-    return SchemaOutdated(f"{shown(url)} {state}: run `flask l402 upgrade` with this release")
+    return SchemaOutdated(f"{shown(url)} {state}: {_UPGRADE}")
 
 
 def told(error: SQLAlchemyError, url: URL) -> StoreError:
@@ -28,7 +34,7 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
         return StoreUnavailable(message)
     state = getattr(error.orig, "sqlstate", None)
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
-        return SchemaOutdated(f"{message}: run `flask l402 upgrade` with this release")
+        return SchemaOutdated(f"{message}: {_UPGRADE}")
     if error.connection_invalidated or state in _LOST_A_RACE:
         return Interrupted(message)
     return StoreUnavailable(message)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from l402.store.faults import told
+from l402.store.faults import outdated, told
 from l402.store.tables import PREFIX, SCHEMA_VERSION, VERSION_TABLE
 from l402.store.url import in_memory, parse
 
@@ -32,11 +32,14 @@ def upgrade(url: str, revision: str = "head") -> None:
     :raises StoreError: if the database gives no usable answer
     """
     from alembic import command
+    from alembic.util import CommandError
 
     try:
         command.upgrade(config(url), revision)
     except SQLAlchemyError as error:
         raise told(error, parse(url)) from error
+    except CommandError as error:  # the revision in the database is unknown here
+        raise outdated(parse(url), current(url)) from error
 
 
 def current(url: str) -> str | None:

@@ -111,6 +111,13 @@ class Payments:
 
         return self.db.run(look_up)
 
+    def revoked(self, sale: Sale) -> bool:
+        """Tell whether a sale is revoked, be it booked or not; writes nothing.
+
+        :raises StoreError: if it could not be read
+        """
+        return self.db.run(lambda: self._look_up(_row(sale))[1].revoked)
+
     def _look_up(self, row: dict[str, Any]) -> tuple[bool, Standing]:
         with self.db.read() as connection:
             status, token_id, revoked = connection.execute(_LOOK_UP, row).one()

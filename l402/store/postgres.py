@@ -24,7 +24,7 @@ _LIMITS = text(
 class Bounded(psycopg.Connection[Any]):
     """A connection that gives up, and closes itself, when an answer takes too long."""
 
-    patience: float  # seconds for one exchange with the server
+    patience = 2.0  # seconds for one exchange with the server
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait as psycopg does, but no longer than `patience` from now."""
@@ -65,7 +65,7 @@ class Postgres:
             connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(patience))},
         )
         self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(self._writer, "do_connect", self._connect)
+        event.listen(self._writer, "do_connect", _connect)
 
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
@@ -90,16 +90,14 @@ class Postgres:
     def before_fork(self) -> None:
         """Nothing: a child can tell its parent's sockets from its own."""
 
-    def after_fork(self) -> None:
+    def after_fork(self, child: bool) -> None:
         """Forget, in a child, the connections of its parent."""
-        self._writer.dispose(close=False)
+        if child:
+            self._writer.dispose(close=False)
 
-    def _connect(
-        self, dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]
-    ) -> Bounded:
-        connection = Bounded.connect(*args, **kwargs)
-        connection.patience = self.patience
-        return connection
+
+def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> Bounded:
+    return Bounded.connect(*args, **kwargs)
 
 
 def _driver(connection: Connection) -> Bounded:

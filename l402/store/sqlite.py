@@ -6,6 +6,7 @@ handler, whose sleeps are what makes slow answers.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from sqlite3 import Connection as DriverConnection
@@ -13,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from l402.errors import ConfigurationError, StoreUnavailable
 from l402.store.url import in_memory, shown
@@ -36,6 +37,7 @@ class SQLite:
         self.patience = patience
         self.in_memory = in_memory(url)
         self._turn = threading.Lock()
+        self._at_fork = False
         one = {"poolclass": StaticPool} if self.in_memory else {"pool_size": 1, "max_overflow": 0}
         self._writer = self._engine(**one)
         event.listen(self._writer, "begin", self._begin)
@@ -75,16 +77,31 @@ class SQLite:
             engine.dispose()
 
     def before_fork(self) -> None:
-        """Close the file: SQLite's locks would be muddled between parent and child."""
-        if not self.in_memory:
-            self.close()
+        """Wait for the threads to finish and close the file.
 
-    def after_fork(self) -> None:
-        """Forget, in a child, what was open in its parent; memory was copied and goes on."""
-        self._turn = threading.Lock()
-        if not self.in_memory:
-            for engine in self._engines():
-                engine.dispose(close=False)
+        SQLite keeps its locks by process: what a child inherits open confuses those of both.
+        """
+        self._at_fork = self._turn.acquire(timeout=self.patience)
+        if self.in_memory:
+            return
+        deadline = time.monotonic() + self.patience
+        while self._readers() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.close()
+
+    def after_fork(self, child: bool) -> None:
+        """Go on, each with connections of its own; what was in memory was copied."""
+        if child:
+            self._turn = threading.Lock()
+            if not self.in_memory:
+                for engine in self._engines():
+                    engine.dispose(close=False)
+        elif self._at_fork:
+            self._turn.release()
+
+    def _readers(self) -> int:
+        pool = self._reader.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     def _engines(self) -> list[Engine]:
         return [self._writer] if self.in_memory else [self._writer, self._reader]
