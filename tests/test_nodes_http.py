@@ -55,6 +55,46 @@ def test_keeps_its_connection(certificate):
         assert server.connections == 1
 
 
+def test_each_thread_has_a_connection_of_its_own():
+    """Threads that share a client share no connection."""
+    with serving(lambda _: http_answer(200, {})) as server:
+        client = JsonClient(server.url, HEADERS)
+        statuses = []
+
+        def call():
+            statuses.extend(client.get("/", PATIENT).status for _ in range(3))
+
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert statuses == [200] * 9
+        assert server.connections == 3
+
+
+def test_names_itself_and_wants_no_compression():
+    """A request carries nothing of the library's own, and no compressed answer is asked for."""
+    with serving(lambda _: http_answer(200, {})) as server:
+        JsonClient(server.url, HEADERS).get("/", PATIENT)
+    assert server.requests[0].headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "user-agent": "Flask-L402",
+        "accept-encoding": "identity",
+        "x-key": CANARY,
+    }
+
+
+def test_cookies_are_not_kept():
+    """A node's cookie is neither stored nor sent back."""
+    with serving(lambda _: http_answer(200, {}, "Set-Cookie: a=b")) as server:
+        client = JsonClient(server.url, HEADERS)
+        for _ in range(2):
+            client.get("/", PATIENT)
+    assert "cookie" not in server.requests[1].headers
+    assert len(client._session().cookies) == 0
+
+
 def test_connects_anew_after_the_node_closed():
     """A connection that the node closed between two calls does not spoil the second."""
     closed = threading.Event()
@@ -141,6 +181,30 @@ def test_a_redirect_is_not_followed():
         with serving(lambda _: http_answer(307, {}, location)) as server:
             assert "redirect (307)" in fault_of(server)
     assert other.requests == []
+
+
+def test_a_redirect_is_not_read_whole():
+    """The limit of size holds for a redirect too."""
+
+    def endless(_request):
+        yield b"HTTP/1.1 302 Found\r\nLocation: /x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        while True:
+            yield b"10000\r\n" + b" " * 65536 + b"\r\n"
+
+    with serving(endless) as server:
+        assert fault_of(server) == "its answer is larger than 1 MiB"
+
+
+def test_a_redirect_that_drips():
+    """The deadline holds for a redirect's body too."""
+
+    def drip(_request):
+        yield b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 1000000\r\n\r\n"
+        while not server.ending.wait(0.01):
+            yield b" "
+
+    with serving(drip) as server:
+        assert fault_of(server, within=0.5) == "no answer in time"
 
 
 def test_a_node_that_never_answers():
@@ -293,6 +357,24 @@ def test_a_certificate_file_that_is_gone(certificate, tmp_path):
         assert fault_of(server, missing) == "the file of tls_cert_path is missing"
 
 
+def test_a_connection_outlives_the_certificate_file(tmp_path):
+    """While its file is being replaced, a connection made before goes on."""
+    certificate = Certificate.make(tmp_path)
+    with serving(lambda _: http_answer(200, {}), certificate) as server:
+        client = JsonClient(server.url, HEADERS, certificate.cert)
+        client.get("/", PATIENT)
+        certificate.cert.unlink()
+        assert client.get("/", PATIENT).status == 200
+        assert server.connections == 1
+
+
+def test_the_authorities_of_the_system(certificate, monkeypatch):
+    """Without a file the authorities are OpenSSL's, not a bundle of some package's."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.cert))
+    with serving(lambda _: http_answer(200, {}), certificate) as server:
+        assert JsonClient(server.url, HEADERS).get("/", PATIENT).status == 200
+
+
 def test_a_certificate_file_without_a_certificate(certificate, tmp_path):
     """A file that is no PEM is a fault of ours."""
     (tmp_path / "tls.cert").write_text("nonsense")
@@ -335,8 +417,11 @@ def test_the_environment_changes_nothing(certificate, tmp_path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.cert))
     monkeypatch.setenv("CURL_CA_BUNDLE", str(other.cert))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    (tmp_path / "netrc").write_text("default login bob password hunter2")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with serving(lambda _: http_answer(200, {}), certificate) as server:
         assert JsonClient(server.url, HEADERS, certificate.cert).get("/", PATIENT).status == 200
+        assert "authorization" not in server.requests[0].headers
     with serving(lambda _: http_answer(200, {}), other) as server:
         assert "is not trusted" in fault_of(server, certificate.cert)
 

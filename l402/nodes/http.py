@@ -1,7 +1,7 @@
 """JSON over HTTP to a node: verified TLS, bounded in time and size, whatever the node does.
 
-It stands on urllib3, the engine of requests, without requests itself: a call costs less than half
-as much, and no environment variable changes its certificates, proxies or credentials.
+Nothing in the environment changes its certificates, proxies or credentials, save that OpenSSL finds
+the system's authorities where SSL_CERT_FILE and SSL_CERT_DIR say.
 """
 
 import errno
@@ -11,13 +11,17 @@ import json
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, cast
 
+import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from l402.errors import NodeUnreachable
@@ -28,7 +32,8 @@ LOOK_UP_WITHIN = 1.9
 
 _CONNECT_WITHIN = 3.05  # seconds: TCP sends its second SYN again after 3
 _LARGEST_ANSWER = 1 << 20  # bytes; a hundred times what any node says of one invoice
-_KEPT_CONNECTIONS = 32  # more than anybody's concurrency; they are made one by one
+#: Instead of those of requests: an answer is read as it comes, so it must not be compressed.
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "Flask-L402"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Answer:
 
 
 class JsonClient:
-    """Calls to one node, on connections kept open in each process.
+    """Calls to one node, on a connection kept open in each thread.
 
     `base` is ``scheme://host:port/path`` without a secret, `headers` carry the credential, and
     `ca_file` is what to verify the node's certificate against, read anew for each connection
@@ -62,10 +67,9 @@ class JsonClient:
 
     def __init__(self, base: str, headers: Mapping[str, str], ca_file: Path | None = None) -> None:
         self._base = base
-        self._path = urllib3.util.parse_url(base).path or ""
-        self._headers = dict(headers)
-        self._ca_file = ca_file
-        self._pools: dict[int, urllib3.HTTPConnectionPool] = {}  # by process id
+        self._headers = {**_HEADERS, **headers}
+        self._verify: bool | str = str(ca_file) if ca_file else True
+        self._local = threading.local()
 
     def get(self, path: str, within: float) -> Answer:
         """GET `path`; the exchange takes at most `within` seconds.
@@ -83,52 +87,86 @@ class JsonClient:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], within: float
     ) -> Answer:
         try:
-            response = self._pool().urlopen(
-                method,
-                self._path + path,
-                body=body,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=_CONNECT_WITHIN, total=within),
-                retries=False,
-                redirect=False,
-                preload_content=False,
+            response = self._session().send(
+                _prepared(method, self._base + path, headers, body),
+                timeout=cast(Any, urllib3.Timeout(connect=_CONNECT_WITHIN, total=within)),
+                verify=self._verify,
+                proxies={},
+                allow_redirects=False,
+                stream=True,
             )
             return _answer(response)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as e:
             raise NodeUnreachable(_reason(e)) from None  # its text may hold what was sent
 
-    def _pool(self) -> urllib3.HTTPConnectionPool:
+    def _session(self) -> "_Session":
+        """Return this thread's own; one that came over a fork is its parent's."""
         pid = os.getpid()
-        return self._pools.get(pid) or self._pools.setdefault(pid, self._new_pool())
-
-    def _new_pool(self) -> urllib3.HTTPConnectionPool:
-        if self._base.startswith("http:"):
-            pool = urllib3.connection_from_url(self._base, maxsize=_KEPT_CONNECTIONS)
-            pool.ConnectionCls = _TimedHTTPConnection
-            return pool
-        pool = urllib3.connection_from_url(
-            self._base,
-            maxsize=_KEPT_CONNECTIONS,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=self._ca_file and str(self._ca_file),
-        )
-        pool.ConnectionCls = _TimedHTTPSConnection
-        return pool
+        if getattr(self._local, "pid", None) != pid:
+            self._local.pid, self._local.session = pid, _Session()
+        return cast(_Session, self._local.session)
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+def _prepared(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None
+) -> requests.PreparedRequest:
+    """Prepare no more than there is: no parameters, cookies or hooks, and `url` is in order."""
+    request = requests.PreparedRequest()
+    request.method, request.url, request.body = method, url, body
+    request.prepare_headers(headers)
+    request.prepare_content_length(body)
+    return request
+
+
+def _answer(response: requests.Response) -> Answer:
     """Read no more of the body than is allowed; what is left over closes the connection."""
     try:
-        content = response.read(_LARGEST_ANSWER + 1, decode_content=False)
+        content = response.raw.read(_LARGEST_ANSWER + 1, decode_content=False)
         if len(content) > _LARGEST_ANSWER:
             raise NodeUnreachable("its answer is larger than 1 MiB")
     finally:
-        response.close()
-    if 300 <= response.status < 400:
+        response.raw.close()
+    if 300 <= response.status_code < 400:
         raise NodeUnreachable(
-            f"answered with a redirect ({response.status}): name the final address in the node URL"
+            f"answered with a redirect ({response.status_code}): "
+            "name the final address in the node URL"
         )
-    return Answer(response.status, content)
+    return Answer(response.status_code, content)
+
+
+class _Session(requests.Session):
+    """A session that takes nothing from the environment, and neither cookies nor redirects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _TimedAdapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find none: requests reads the whole body of one, even of one not to be followed."""
+
+
+class _TimedAdapter(HTTPAdapter):
+    """Connections whose answers arrive within the time-out, head and body together."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: bool | str | None, *_: Any, **__: Any
+    ) -> urllib3.HTTPConnectionPool:
+        """Without a file, requests would trust the authorities of certifi, not the system's."""
+        ca_certs = verify if isinstance(verify, str) else None
+        pool = self.poolmanager.connection_from_url(
+            request.url, {"cert_reqs": "CERT_REQUIRED", "ca_certs": ca_certs}
+        )
+        return cast(urllib3.HTTPConnectionPool, pool)
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave the pool as it is: the file may be missing while a connection stands."""
 
 
 class _TimedReader(io.RawIOBase):
@@ -182,6 +220,14 @@ class _TimedHTTPSConnection(HTTPSConnection):
     response_class = _TimedResponse
 
 
+class _TimedPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _TimedHTTPConnection
+
+
+class _TimedTLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TimedHTTPSConnection
+
+
 #: OpenSSL's verification results (x509_vfy.h) that an operator can mend
 _CERTIFICATE_FAULTS = {
     9: "its certificate is not valid yet: compare the clocks",
@@ -229,7 +275,7 @@ def _meaning(error: BaseException) -> str | None:
         return _CERTIFICATE_FAULTS.get(error.verify_code, _FOREIGN_CERTIFICATE)
     if isinstance(error, ssl.SSLError):
         return f"no TLS connection ({error.reason or type(error).__name__})"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         broken = error.errno in _BROKEN_ERRNO
         return _BROKEN if broken else f"no connection ({error.strerror or type(error).__name__})"
     return None
