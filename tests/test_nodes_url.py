@@ -7,6 +7,7 @@ from support.http_servers import Certificate
 
 from l402.errors import ConfigurationError
 from l402.nodes.url import make_node
+from l402.protocol import bolt11
 
 CANARY = "02" + "c0ffee" * 20  # of a macaroon's shape
 SECRET = b"s" * 32
@@ -170,6 +171,13 @@ def test_the_simulated_node():
     with pytest.raises(ConfigurationError, match="needs the secret"):
         make_node("simulated:")
     assert "nothing may follow" in fault_of("simulated://x", simulated_secret=SECRET)
+
+
+def test_the_clock_of_the_simulated_node():
+    """Its invoices are dated by the clock that it was given."""
+    node = make_node("simulated:", simulated_secret=SECRET, clock=lambda: 1_800_000_000.9)
+    issued = node.create_invoice(10_000, "tea", 3600)
+    assert bolt11.decode(issued.bolt11).created_at == 1_800_000_000
 
 
 @given(st.text())

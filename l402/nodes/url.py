@@ -5,6 +5,7 @@ of a file that cannot be read.
 """
 
 import re
+import time
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,16 +18,22 @@ from l402.nodes.base import Node
 NETWORKS = ("mainnet", "testnet", "signet", "regtest")
 
 
-def make_node(url: str, *, simulated_secret: bytes | None = None) -> Node:
+def make_node(
+    url: str,
+    *,
+    simulated_secret: bytes | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Node:
     """Return the node that `url` names; nothing is connected yet, but its files are read.
 
-    ``simulated:`` takes no parameters; its invoices are derived from `simulated_secret`.
+    ``simulated:`` takes no parameters; its invoices are derived from `simulated_secret` and dated
+    by `clock` (unix seconds). Other nodes have secrets and clocks of their own.
 
     :raises ConfigurationError: naming the fault and an example, never a secret
     """
     scheme = _scheme(url)
     if scheme == "simulated":
-        return _simulated(url, simulated_secret)
+        return _simulated(url, simulated_secret, clock)
     maker, example = SCHEMES[scheme]
     address = NodeUrl(url, example)
     node = maker(address)
@@ -176,11 +183,11 @@ def _unknown(scheme: str, known: list[str]) -> str:
     return f"unknown scheme {scheme!r}" + (f", did you mean {nearest[0]}?" if nearest else "")
 
 
-def _simulated(url: str, secret: bytes | None) -> Node:
+def _simulated(url: str, secret: bytes | None, clock: Callable[[], float]) -> Node:
     from l402.nodes.simulated import SimulatedNode
 
     if url.lower() != "simulated:":
         raise ConfigurationError("node URL: nothing may follow the colon; example: simulated:")
     if secret is None:
         raise ConfigurationError("node URL: simulated: needs the secret that derives its invoices")
-    return SimulatedNode(secret)
+    return SimulatedNode(secret, clock)
