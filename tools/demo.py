@@ -16,6 +16,8 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PORT = int(os.environ.get("PORT") or 5402)
 BASE = f"http://127.0.0.1:{PORT}"
 DEADLINE = 30.0  # seconds for the server to answer at all
+NUMBERS = count(1)
 PROPAGATION = 3.0  # seconds; a revocation reaches every process within one
 
 ENVIRONMENT = os.environ | {
@@ -171,8 +174,6 @@ def wallet_address() -> dict[str, str]:
 def record(preimage: str) -> str:
     """Print the row of a payment; return the token's id."""
     database = ENVIRONMENT.get("FLASK_L402_DATABASE_URL") or f"sqlite:///{ROOT}/instance/l402.db"
-    from hashlib import sha256
-
     payment_hash = sha256(bytes.fromhex(preimage)).hexdigest()
     query = text(
         "SELECT token_id, payment_hash, service, endpoint, msat, presented_at, ends_at, status"
@@ -209,8 +210,7 @@ def flask(*arguments: str) -> str:
 
 def step(title: str) -> None:
     """Print a step's headline, numbered."""
-    step.number = getattr(step, "number", 0) + 1  # type: ignore[attr-defined]
-    print(f"\n{step.number}. {title}")  # type: ignore[attr-defined]
+    print(f"\n{next(NUMBERS)}. {title}")
 
 
 def show(name: str, value: Any) -> None:
