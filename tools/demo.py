@@ -35,7 +35,7 @@ PROPAGATION = 3.0  # seconds; a revocation reaches every process within one
 
 ENVIRONMENT = os.environ | {
     "APP_CONFIG": os.environ.get("APP_CONFIG", "development"),
-    "PYTHONUNBUFFERED": "1",
+    "PORT": str(PORT),  # for `flask l402 wallet`
 }
 
 
@@ -62,7 +62,7 @@ class SimulatedWallet(WalletBase):
         expect(payment["status"] == "SUCCEEDED", f"the wallet could not pay: {payment}")
         self.preimages.append(payment["payment_preimage"])
         step(f"the client pays the invoice ({int(payment['value_msat']) // 1000} sat)")
-        show("invoice ", bolt11)
+        show("invoice", bolt11)
         show("preimage", payment["payment_preimage"])
         return self.preimages[-1]
 
@@ -70,17 +70,18 @@ class SimulatedWallet(WalletBase):
 def main() -> int:
     """Run the demonstration; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         with serving() as server:
             try:
                 purchase()
-            except (DemoFailed, httpx.HTTPError, subprocess.SubprocessError) as error:
+            except (DemoFailed, httpx.HTTPError) as error:
                 print(f"\nThis step went wrong: {error}", file=sys.stderr)
                 return 1
             if os.environ.get("ONCE"):
                 print("\nEvery step went as it should.")
                 return 0
-            print(f"\nServing on {BASE} until Ctrl-C. Try: curl -i {BASE}/quote", flush=True)
+            print(f"\nServing on {BASE} until Ctrl-C. Try: curl -i {BASE}/quote")
             return server.wait()
     except DemoFailed as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -99,9 +100,9 @@ def purchase() -> None:
     challenge = expect_status(httpx.get(f"{BASE}/quote"), 402)
     show("WWW-Authenticate", challenge.headers["WWW-Authenticate"])
 
-    wallet = SimulatedWallet(**wallet_address())
+    wallet = SimulatedWallet(**json.loads(flask("l402", "wallet", "--json")))
     client = L402Client(wallet=wallet)
-    print("\nNow the same with a client that pays: l402-requests.")
+    print("\nNow the same with l402-requests, a client that pays when it meets a 402.")
     bought = expect_status(client.get(f"{BASE}/quote"), 200, "GET /quote, paid")
     expect(len(wallet.preimages) == 1, "the first purchase is one payment")
     print(f"   {bought.text.strip()}")
@@ -132,10 +133,7 @@ def serving() -> Iterator[subprocess.Popen[bytes]]:
             probe.bind(("127.0.0.1", PORT))
         except OSError as error:
             raise DemoFailed(f"port {PORT} is taken; write make demo PORT=…") from error
-    try:
-        flask("l402", "upgrade")
-    except subprocess.SubprocessError as error:
-        raise DemoFailed("flask l402 upgrade failed") from error
+    flask("l402", "upgrade")
     command = ["-m", "gunicorn", "--bind", f"127.0.0.1:{PORT}", "--worker-class", "gthread"]
     server = subprocess.Popen(
         [sys.executable, *command, "--threads", "4", "--log-level", "warning", "app:create_app()"],
@@ -162,13 +160,6 @@ def wait_until_ready(server: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise DemoFailed("the server did not start")
-
-
-def wallet_address() -> dict[str, str]:
-    """Return where the example's stand-in wallet listens, and the credential it wants."""
-    wallet: dict[str, str] = json.loads(flask("l402", "wallet", "--json"))
-    path = httpx.URL(wallet["rest"]).path.rstrip("/")
-    return {"rest": BASE + path, "macaroon_hex": wallet["macaroon_hex"]}
 
 
 def record(preimage: str) -> str:
@@ -202,9 +193,8 @@ def until_refused(authorization: str) -> httpx.Response:
 def flask(*arguments: str) -> str:
     """Run the flask command on the example; return what it printed."""
     command = [sys.executable, "-m", "flask", "--app", "app", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    expect(done.returncode == 0, f"flask {' '.join(arguments)} succeeds:\n{done.stderr}")
     return done.stdout
 
 
