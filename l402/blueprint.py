@@ -55,9 +55,7 @@ def _state(gate: Gate, token: Token) -> dict[str, Any]:
     gate.sync.flush()
     grant, now = token.grant, gate.clock()
     state = gate.store.credentials.state(token.token_id)
-    revoked = gate.store.revocations.concerns(
-        token.token_id, token.payment_hash, grant.service, grant.issued_at
-    )
+    revoked = gate.store.payments.revoked(gate.sale(token))
     ends_at = min(grant.ends_at, grant.valid_until)
     return {
         "token_id": token.token_id.hex(),

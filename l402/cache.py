@@ -43,10 +43,16 @@ class VerifiedTokens:
                 self._remove(next(iter(self._tokens)))
 
     def evict(self, match: Callable[[Token], bool]) -> None:
-        """Forget every entry that shows a token for which `match` is true."""
+        """Forget every entry that shows a token for which `match` is true.
+
+        Its token is no longer taken as booked either, for a request may be holding it already.
+        """
         with self._lock:
             for key, tokens in list(self._tokens.items()):
-                if any(match(token) for token in tokens):
+                matching = [token for token in tokens if match(token)]
+                for token in matching:
+                    token.booked = False
+                if matching:
                     self._remove(key)
 
     def _remove(self, key: bytes) -> None:

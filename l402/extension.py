@@ -58,7 +58,9 @@ class L402:
             raise ConfigurationError("this app has an L402 already; call init_app once")
         settings = Settings.from_config(app.config)
         keys = KeyRing(settings.secrets)
-        node = make_node(settings.node, simulated_secret=keys.derive("simulated node"))
+        node = make_node(
+            settings.node, simulated_secret=keys.derive("simulated node"), clock=self._clock
+        )
         gate = Gate(
             sender=app,
             defaults=_defaults(app, settings, node),

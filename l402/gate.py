@@ -144,6 +144,10 @@ class Gate:
             self.verified.put(header, tuple(tokens))
         return tuple(tokens)
 
+    def sale(self, shown: Token) -> Sale:
+        """Return what the record keeps of a token: only what we signed."""
+        return Sale(shown.payment_hash, shown.token_id, **shown.grant._asdict())
+
     def count_use(self, payment: CurrentPayment) -> None:
         """Note that a paid request was answered with a success."""
         if payment.token:
@@ -168,8 +172,9 @@ class Gate:
             refusal = self._unsettled(shown.payment_hash)
             if refusal:
                 return refusal
-        sale = Sale(shown.payment_hash, shown.token_id, **shown.grant._asdict())
-        standing = self.store.payments.admit(sale, datetime.fromtimestamp(self.clock(), UTC))
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        settled_at = now if self.defaults.strict else None
+        standing = self.store.payments.admit(self.sale(shown), now, settled_at)
         if standing.revoked:
             return Reason.REVOKED
         if standing.late:
@@ -248,8 +253,8 @@ class Gate:
 
 
 def _concerns(rule: Revoked, shown: Token) -> bool:
-    token_id = shown.token_id.hex()
     if rule.issued_before is not None:
         before = rule.issued_before.timestamp()
         return rule.subject == shown.grant.service and shown.grant.issued_at < before
+    token_id = shown.token_id.hex()
     return rule.subject in (token_id, token_id[:16], shown.payment_hash.hex())

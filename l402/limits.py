@@ -12,7 +12,8 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from flask import Flask
@@ -71,8 +72,11 @@ class Limits:
     ) -> None:
         self.token, self.challenge, self.challenge_total = token, challenge, challenge_total
         self._limiter, self._monotonic = limiter, monotonic
-        self._fallback = FixedWindowRateLimiter(MemoryStorage())
         self._storage_down_until = 0.0
+
+    @cached_property
+    def _fallback(self) -> RateLimiter:
+        return FixedWindowRateLimiter(MemoryStorage())  # starts a thread, so not before it is used
 
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token: in its own bucket, or in one for the endpoint alone."""
@@ -94,8 +98,7 @@ class Limits:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                limiter = self._limiter()
-                return _wait(limiter, rates, ("l402", type(limiter).__name__, *key))
+                return _wait(self._limiter(), rates, key)
             except (
                 Exception
             ) as error:  # each storage has errors of its own, and none may stop a sale
@@ -104,7 +107,7 @@ class Limits:
                     "the rate limits' storage failed (%s): each process counts for itself",
                     type(error).__name__,
                 )
-        return _wait(self._fallback, _shared(rates, share), ("l402", *key))
+        return _wait(self._fallback, _shared(rates, share), key)
 
 
 def bucket(address: str | None) -> str:
@@ -150,7 +153,9 @@ def private_limiter(
     return reach
 
 
-def _wait(limiter: RateLimiter, rates: Rates, key: Iterable[str]) -> int:
+def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...]) -> int:
+    # Strategies store what others cannot read, so each has keys of its own.
+    key = ("l402", limiter.__class__.__name__, *key)
     full = [rate for rate in rates if not limiter.hit(rate, *key)]
     if not full:
         return 0

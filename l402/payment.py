@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
-from flask import has_request_context, request
+from flask import Request, has_request_context, request
 from werkzeug.local import LocalProxy
 
 from l402.protocol.token import Token
@@ -12,7 +12,7 @@ from l402.protocol.token import Token
 _KEY = "l402.payment"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CurrentPayment:
     """The right that opened this request; falsy on a view that was free this time."""
 
@@ -50,9 +50,9 @@ class CurrentPayment:
         return datetime.fromtimestamp(ends, UTC)
 
 
-def bind(payment: CurrentPayment) -> None:
-    """Make `payment` the current request's."""
-    request.environ[_KEY] = payment
+def bind(asked: Request, payment: CurrentPayment) -> None:
+    """Make `payment` the one of this request."""
+    asked.environ[_KEY] = payment
 
 
 def _current() -> CurrentPayment:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
+from http import HTTPStatus
+from inspect import iscoroutinefunction
 from typing import Any, ParamSpec
 
 from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from l402 import signals
-from l402.denials import Denial, Reason
+from l402.denials import Denial
 from l402.errors import ConfigurationError
 from l402.gate import Gate
 from l402.limits import parse_rates
-from l402.payment import bind
+from l402.payment import CurrentPayment, bind
 from l402.routes import mark, refuse_unsellable
 from l402.settings import check_service, whole_seconds
 from l402.terms import Terms
@@ -48,30 +50,23 @@ def paywall(
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Response]:
         refuse_unsellable(view)
+        asynchronous = iscoroutinefunction(view)
 
         @wraps(view)
         def paid(*args: P.args, **kwargs: P.kwargs) -> Response:
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+            run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
             if asked.method == "OPTIONS":  # never charged
-                return app.make_response(app.ensure_sync(view)(*args, **kwargs))
+                return app.make_response(run())
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
-            outcome = gate.admit(asks, asked.headers.get("Authorization"), asked.remote_addr)
+            header = asked.environ.get("HTTP_AUTHORIZATION")
+            outcome = gate.admit(asks, header, asked.remote_addr)
             if isinstance(outcome, Denial):
-                return _refuse(app, gate, asks, outcome)
-            bind(outcome)
-            if outcome:
-                signals.admitted.send(app, token_id=outcome.token_id, endpoint=asks.endpoint)
-            try:
-                response = app.make_response(app.ensure_sync(view)(*args, **kwargs))
-            except HTTPException as error:
-                if error.get_response().status_code < 400:
-                    gate.count_use(outcome)
-                raise
-            if response.status_code < 400:
-                gate.count_use(outcome)
-            return _private(app, gate, response)
+                return _refused(gate, asks, outcome)
+            bind(asked, outcome)
+            return _served(gate, asks, outcome, run)
 
         mark(paid, view, terms)
         return paid
@@ -115,33 +110,47 @@ def _gate(app: Flask) -> Gate:
     return gate
 
 
-def _refuse(app: Flask, gate: Gate, terms: Terms, denial: Denial) -> Response:
-    if denial.reason in (Reason.RATE_LIMITED, Reason.CHALLENGES_LIMITED):
+def _refused(gate: Gate, terms: Terms, denial: Denial) -> Response:
+    reason, endpoint = denial.reason.value, terms.endpoint
+    if denial.status == HTTPStatus.TOO_MANY_REQUESTS:
         signals.rate_limited.send(
-            app,
-            reason=denial.reason.value,
-            retry_after=denial.retry_after,
-            endpoint=terms.endpoint,
+            gate.sender, reason=reason, retry_after=denial.retry_after, endpoint=endpoint
         )
-    signals.refused.send(app, reason=denial.reason.value, endpoint=terms.endpoint)
+    signals.refused.send(gate.sender, reason=reason, endpoint=endpoint)
     return _simulated(gate, denial.response())
 
 
-def _private(app: Flask, gate: Gate, response: Response) -> Response:
+def _served(gate: Gate, terms: Terms, payment: CurrentPayment, view: Callable[[], Any]) -> Response:
+    """Run the view; what happened is decided here, where it returns."""
+    if payment and signals.admitted.receivers:
+        signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
+    try:
+        response = gate.sender.make_response(view())
+    except HTTPException as error:
+        if error.get_response().status_code < HTTPStatus.BAD_REQUEST:
+            gate.count_use(payment)
+        raise
+    if response.status_code < HTTPStatus.BAD_REQUEST:
+        gate.count_use(payment)
+    return _simulated(gate, _private(gate, response))
+
+
+def _private(gate: Gate, response: Response) -> Response:
     """Keep what was sold out of shared caches (RFC 9111, sections 3.5 and 5.2.2).
 
     A host's later ``after_request`` can undo this.
     """
-    if "Vary" in response.headers:
+    headers = response.headers
+    if "Vary" in headers:
         response.vary.add("Authorization")
     else:
-        response.headers["Vary"] = "Authorization"
-    if "Cache-Control" not in response.headers:
-        response.headers["Cache-Control"] = "private"
-        return _simulated(gate, response)
+        headers.add("Vary", "Authorization")
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "private")
+        return response
     control = response.cache_control
     if not control.private and not control.no_store:
-        if app.debug and (control.public or control.s_maxage or control.must_revalidate):
+        if gate.sender.debug and (control.public or control.s_maxage or control.must_revalidate):
             raise RuntimeError(
                 f"a view under @paywall sets Cache-Control: {control}: one shared cache would give"
                 " it away; write private, or leave it out"
@@ -149,10 +158,10 @@ def _private(app: Flask, gate: Gate, response: Response) -> Response:
         control.public = False
         del control.s_maxage
         control.private = True
-    return _simulated(gate, response)
+    return response
 
 
 def _simulated(gate: Gate, response: Response) -> Response:
     if gate.defaults.network == "simulated":
-        response.headers["L402-Simulated"] = "no real money"
+        response.headers.add("L402-Simulated", "no real money")
     return response

@@ -6,18 +6,21 @@ revocations older than `MAX_AGE` while the store answers.
 """
 
 import atexit
+import logging
 import os
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from threading import Event, Lock, Thread
 from typing import TypeVar
 
-from l402.errors import StoreError, StoreUnavailable
+from l402.errors import StoreError
 from l402.store import Store
 from l402.store.revocations import Revoked
+
+_log = logging.getLogger("l402.sync")
 
 MAX_AGE = 1.0  # seconds
 _INTERVAL = 0.4
@@ -38,23 +41,22 @@ class Sync:
     ) -> None:
         self._store, self._evict, self._grace = store, evict, grace
         self._monotonic = monotonic
-        self._uses: deque[tuple[bytes, float]] = deque()
-        self._challenges: deque[tuple[float, str, str]] = deque()
         self._begin()
-        me = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (sync := me()) and sync._begin())
-        atexit.register(lambda: (sync := me()) and sync.close())
+        os.register_at_fork(after_in_child=_weakly(self._begin))
+        atexit.register(_weakly(self.close))
 
     def _begin(self) -> None:
         """Start afresh, also in a forked child: the parent's thread and counts are the parent's."""
-        self._lock, self._stop = Lock(), Event()
+        self._lock, self._flushing, self._stop = Lock(), Lock(), Event()
         self._thread: Thread | None = None
         self._read_at = float("-inf")
         self._seen: datetime | None = None
         self._down: StoreError | None = None
         self._active = False
-        self._uses.clear()
-        self._challenges.clear()
+        self._uses: deque[tuple[bytes, float]] = deque()
+        self._challenges: deque[tuple[float, str, str]] = deque()
+        self._use_counts: dict[bytes, tuple[int, datetime]] = {}
+        self._challenge_counts: Counter[tuple[date, str, str]] = Counter()
 
     def require_fresh(self, *, grace: bool = False) -> None:
         """Return once this process knows what was revoked up to `MAX_AGE` ago.
@@ -84,22 +86,24 @@ class Sync:
         self._challenges.append((now, service, endpoint))
 
     def flush(self) -> None:
-        """Write what was counted; after a failure the counts wait for the next time.
+        """Write what was counted; what could not be written waits for the next time.
 
         :raises StoreError: the store does not answer
         """
-        challenges = Counter(
-            (datetime.fromtimestamp(now, UTC).date(), service, endpoint)
-            for now, service, endpoint in _drain(self._challenges)
-        )
-        uses: dict[bytes, tuple[int, datetime]] = {}
-        for token_id, now in _drain(self._uses):
-            count, _ = uses.get(token_id, (0, None))
-            uses[token_id] = (count + 1, datetime.fromtimestamp(now, UTC))
-        if challenges:
-            self._store.counts.count_challenges(dict(challenges))
-        if uses:
-            self._store.credentials.count_uses(uses)
+        with self._flushing:
+            for now, service, endpoint in _drain(self._challenges):
+                self._challenge_counts[
+                    datetime.fromtimestamp(now, UTC).date(), service, endpoint
+                ] += 1
+            for token_id, now in _drain(self._uses):
+                count, _ = self._use_counts.get(token_id, (0, None))
+                self._use_counts[token_id] = (count + 1, datetime.fromtimestamp(now, UTC))
+            if self._challenge_counts:
+                self._store.counts.count_challenges(self._challenge_counts)
+                self._challenge_counts.clear()
+            if self._use_counts:
+                self._store.credentials.count_uses(self._use_counts)
+                self._use_counts.clear()
 
     def close(self) -> None:
         """End the thread and write what was counted, as far as the store lets us."""
@@ -136,18 +140,32 @@ class Sync:
             try:
                 self.flush()
             except StoreError as error:
-                self._down = error
+                _log.warning("counts wait for the store: %s", error)
 
     def _read(self) -> None:
         begun = self._monotonic()
         try:
             self._seen, revoked = self._store.revocations.changes(self._seen)
         except StoreError as error:
+            if not self._down:
+                _log.error("the store does not answer: %s", error)
             self._down = error
             return
-        if revoked:
-            self._evict(revoked)
+        if self._down:
+            _log.warning("the store answers again")
+        self._evict(revoked)
         self._read_at, self._down = begun, None
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a call of `method` that does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if bound := reference():
+            bound()
+
+    return call
 
 
 def _drain(queue: deque[_T]) -> list[_T]:

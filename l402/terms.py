@@ -11,7 +11,7 @@ from l402.limits import Rates
 from l402.protocol.token import PASS, Token
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # its identity is its key, and cheap
 class Terms:
     """The terms of one endpoint and method. Empty fields are filled from the app's settings.
 
