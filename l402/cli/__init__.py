@@ -1,0 +1,26 @@
+"""The command line ``flask l402``."""
+
+from l402.cli.catalogue import routes
+from l402.cli.group import Group
+from l402.cli.keys import keygen
+from l402.cli.revocation import revoke
+from l402.cli.sales import list_, show, stats
+from l402.cli.schema import current, upgrade
+from l402.cli.wallet import wallet
+
+_HELP = """Sell the views of a Flask app for Lightning payments (L402).
+
+Name the app as for any other command of Flask: flask --app shop l402 routes. Begin with keygen
+and upgrade; then routes says what is for sale, and list what was sold.
+
+\b
+Exit codes:
+  0  it worked
+  1  it failed: the configuration, the database or a file; one line on stderr says why
+  2  it was called wrongly, or what was named may mean several things
+  3  what was named is not in the record
+"""
+
+cli = Group("l402", help=_HELP)
+for _command in (keygen, upgrade, current, routes, list_, show, revoke, stats, wallet):
+    cli.add_command(_command)

@@ -1,0 +1,76 @@
+"""What is for sale: the routes under a paywall."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import click
+from flask import current_app
+
+from l402 import routes as sold_routes
+from l402.cli.group import pass_gate
+from l402.cli.output import json_option, print_json, print_table
+from l402.gate import Gate
+from l402.terms import Terms
+
+
+@dataclass(slots=True)
+class _Offer:
+    """One rule, with the methods that are sold on the same terms."""
+
+    rule: str
+    methods: list[str]
+    terms: Terms
+
+
+@click.command()
+@json_option
+@pass_gate
+def routes(gate: Gate, as_json: bool) -> None:
+    """Say which routes are sold, for how much, and what one payment buys.
+
+    It fails if a paywall does not protect its route, so that a test or a deployment may rely on
+    it.
+
+    \b
+    Example:
+      flask --app shop l402 routes
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    sold_routes.check(app)
+    offers = _offers(gate, sold_routes.sold(app))
+    if as_json:
+        print_json({"routes": [_document(offer) for offer in offers]})
+        return
+    rows = [
+        (o.rule, ",".join(o.methods), _price(o.terms), o.terms.service, o.terms.words())
+        for o in offers
+    ]
+    print_table(("RULE", "METHODS", "PRICE", "SERVICE", "SOLD"), rows)
+
+
+def _offers(gate: Gate, routes: Iterable[sold_routes.Route]) -> list[_Offer]:
+    offers: dict[tuple[str, str, Terms], _Offer] = {}
+    for route in routes:
+        resolved = gate.terms(route.terms, route.endpoint, route.method)
+        key = (route.rule, route.endpoint, route.terms)
+        offers.setdefault(key, _Offer(route.rule, [], resolved)).methods.append(route.method)
+    return list(offers.values())
+
+
+def _price(terms: Terms) -> str:
+    if callable(terms.sats):
+        return "per request"
+    return f"{terms.sats} sat" if terms.sats else "free"
+
+
+def _document(offer: _Offer) -> dict[str, object]:
+    terms = offer.terms
+    return {
+        "rule": offer.rule,
+        "methods": offer.methods,
+        "endpoint": terms.endpoint,
+        "service": terms.service,
+        "price_msat": None if callable(terms.sats) else terms.sats * 1000,
+        "valid_for": terms.valid_for,
+        "sold": terms.words(),
+    }
