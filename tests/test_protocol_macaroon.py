@@ -229,7 +229,7 @@ def test_we_verify_pymacaroons(key, identifier, caveats, location):
 
 
 MUTATIONS = st.lists(
-    st.tuples(st.sampled_from("set insert delete".split()), st.integers(0), st.integers(0, 255)),
+    st.tuples(st.sampled_from(["set", "insert", "delete"]), st.integers(0), st.integers(0, 255)),
     min_size=1,
     max_size=3,
 )

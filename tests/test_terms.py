@@ -1,0 +1,300 @@
+"""What a right covers: every wrong pair of token and view is refused."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException, NotFound
+
+from l402.denials import Reason
+from l402.errors import PriceError
+from l402.protocol.token import PASS, Grant, Token
+from l402.terms import Terms, duration
+
+NOW = 1_800_000_000
+HOUR = 3600
+TERMS = Terms(
+    sats=10, service="weather", valid_for=HOUR, network="simulated", endpoint="quote", method="GET"
+)
+GRANT = Grant(
+    service="weather",
+    kind=PASS,
+    msat=10_000,
+    network="simulated",
+    issued_at=NOW - 600,
+    starts_at=NOW,
+    ends_at=NOW + HOUR,
+    valid_until=NOW + HOUR,
+    method="GET",
+    endpoint="quote",
+)
+
+
+def terms(**changes):
+    values = {name: getattr(TERMS, name) for name in Terms.__dataclass_fields__} | changes
+    return Terms(**values)
+
+
+def token(*limits, **changes):
+    return Token(b"h" * 32, b"t" * 32, GRANT._replace(**changes), limits=limits)
+
+
+def refusal(shown, wanted=TERMS, now=NOW, msat=None):
+    return wanted.refusal(shown, wanted.price() if msat is None else msat, now)
+
+
+def test_covers_what_was_bought():
+    """A token opens the view that it was sold for."""
+    assert refusal(token()) is None
+
+
+SERVICES, NETWORKS, KINDS = ["weather", "news"], ["simulated", "regtest"], [PASS, "credit"]
+ENDPOINTS, METHODS, PRICES = ["quote", "fact"], ["GET", "POST"], [5, 10, 20]
+RIGHTS = list(product(SERVICES, NETWORKS, KINDS, ENDPOINTS, METHODS, PRICES))
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant price", "callable price"])
+def test_every_pair(constant):
+    """Of all pairs of token and view, those alone pass whose every part fits."""
+    for sold, asked in product(RIGHTS, RIGHTS):
+        service, network, kind, endpoint, method, sats = asked
+        view = terms(
+            sats=sats if constant else lambda sats=sats: sats,
+            service=service,
+            network=network,
+            kind=kind,
+            endpoint=endpoint,
+            method=method,
+        )
+        shown = token(
+            service=sold[0],
+            network=sold[1],
+            kind=sold[2],
+            endpoint=sold[3],
+            method=sold[4],
+            msat=sold[5] * 1000,
+        )
+        sold_here = constant and sold[3:5] == asked[3:5]
+        if sold[1] != network:
+            expected = Reason.WRONG_NETWORK
+        elif sold[0] != service:
+            expected = Reason.WRONG_SERVICE
+        elif sold[2] != kind:
+            expected = Reason.WRONG_KIND
+        elif sold[5] < sats and not sold_here:
+            expected = Reason.PRICE_TOO_LOW
+        else:
+            expected = None
+        assert refusal(shown, view) == expected, (sold, asked)
+
+
+def test_constant_price_that_rose():
+    """What was bought here for a constant price stays good when the price rises, here only."""
+    dearer = terms(sats=11)
+    assert refusal(token(), dearer) is None
+    assert refusal(token(endpoint="fact"), dearer) is Reason.PRICE_TOO_LOW
+    assert refusal(token(method="POST"), dearer) is Reason.PRICE_TOO_LOW
+    assert refusal(token(), terms(sats=lambda: 11)) is Reason.PRICE_TOO_LOW
+
+
+def test_price_to_the_millisatoshi():
+    """A grant covers its own amount to the last millisatoshi, and no more."""
+    shown = token(endpoint="fact")
+    assert refusal(shown, msat=10_000) is None
+    assert refusal(shown, msat=10_001) is Reason.PRICE_TOO_LOW
+
+
+@pytest.mark.parametrize("field", ["ends_at", "valid_until"])
+def test_edge_of_time(field):
+    """A right is good up to its end, and from that very second on no more."""
+    shown = token(**{field: NOW + 100})
+    assert refusal(shown, now=NOW + 99) is None
+    assert refusal(shown, now=NOW + 99.999) is None
+    assert refusal(shown, now=NOW + 100) is Reason.EXPIRED
+    assert refusal(shown, now=NOW + 100.001) is Reason.EXPIRED
+
+
+def test_edge_of_the_views_length():
+    """A view that sells shorter passes accepts a longer one for its own length only."""
+    shorter = terms(valid_for=60)
+    assert refusal(token(), shorter, now=NOW + 59.9) is None
+    assert refusal(token(), shorter, now=NOW + 60) is Reason.EXPIRED
+    assert refusal(token(), terms(valid_for=2 * HOUR), now=NOW + HOUR) is Reason.EXPIRED
+
+
+def test_good_before_its_start():
+    """A right may be used as soon as it is paid, before the second its length counts from."""
+    assert refusal(token(), now=NOW - 600) is None
+    assert refusal(token(), now=0) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "passes"),
+    [
+        (("service", "weather:0"), True),
+        (("service", "weather"), True),
+        (("service", "news:0,weather:1"), True),
+        (("service", "news:0"), False),
+        (("service", "weather2:0"), False),
+        (("service", ""), False),
+        (("kind", "pass"), True),
+        (("kind", "credit"), False),
+        (("network", "simulated"), True),
+        (("network", "mainnet"), False),
+        (("method", "GET"), True),
+        (("method", "get"), False),
+        (("method", "POST"), False),
+        (("endpoint", "quote"), True),
+        (("endpoint", "fact"), False),
+        (("endpoint", ""), False),
+        (("msat", "10000"), True),
+        (("msat", "999999999999999999"), True),
+        (("msat", "9999"), False),
+        (("msat", "9" * 19), False),
+        (("msat", "9" * 5000), False),
+        (("msat", ""), False),
+        (("msat", "-1"), False),
+        (("msat", "1e9"), False),
+        (("msat", "\u0661" * 9), False),
+        (("msat", "\u00b2" * 9), False),
+        (("issued_at", str(NOW - 600)), True),
+        (("issued_at", str(NOW - 599)), False),
+        (("starts_at", str(NOW)), True),
+        (("starts_at", str(NOW - HOUR + 1)), True),
+        (("starts_at", str(NOW - HOUR)), False),
+        (("ends_at", str(NOW + 1)), True),
+        (("ends_at", str(NOW)), False),
+        (("valid_until", str(NOW + 1)), True),
+        (("valid_until", str(NOW)), False),
+        (("valid_until", "never"), False),
+    ],
+)
+def test_limits(limit, passes):
+    """A limit that a holder appended lets its own requests pass; one that is unreadable, none."""
+    assert refusal(token(limit)) is (None if passes else Reason.NARROWED)
+
+
+def test_every_limit_counts():
+    """Of several limits each one must let the request pass, in whatever order they stand."""
+    wide, narrow = ("ends_at", str(NOW + 50)), ("ends_at", str(NOW - 1))
+    assert refusal(token(wide, wide)) is None
+    assert refusal(token(wide, narrow)) is Reason.NARROWED
+    assert refusal(token(narrow, wide)) is Reason.NARROWED
+
+
+FIELDS = st.sampled_from(Grant._fields)
+VALUES = st.one_of(
+    st.text(max_size=6),
+    st.integers(-1, 2 * NOW).map(str),
+    st.sampled_from([str(value) for value in GRANT]),
+    st.just("weather:0"),
+)
+GRANTS = st.builds(
+    Grant,
+    st.sampled_from(SERVICES),
+    st.sampled_from(KINDS),
+    st.integers(0, 20_000),
+    st.sampled_from(NETWORKS),
+    *[st.integers(NOW - 2 * HOUR, NOW + 2 * HOUR)] * 4,
+    st.sampled_from(METHODS),
+    st.sampled_from(ENDPOINTS),
+)
+
+
+@given(
+    GRANTS,
+    st.lists(st.tuples(FIELDS, VALUES), max_size=6),
+    st.integers(NOW - HOUR, NOW + HOUR),
+    st.sampled_from([0, 10_000, 20_000]),
+    st.booleans(),
+)
+def test_limits_only_narrow(grant, limits, now, msat, constant):
+    """What is refused without limits is refused with any, for the same reason."""
+    view = TERMS if constant else terms(sats=lambda: 10)
+    bare = view.refusal(Token(bytes(32), bytes(32), grant), msat, now)
+    held = view.refusal(Token(bytes(32), bytes(32), grant, tuple(limits)), msat, now)
+    assert held == bare if bare else held in (None, Reason.NARROWED)
+
+
+@pytest.mark.parametrize(("sats", "msat"), [(0, 0), (1, 1000), (10, 10_000), (lambda: 7, 7000)])
+def test_price(sats, msat):
+    """A price in satoshis, constant or called for, is given in millisatoshis."""
+    assert terms(sats=sats).price() == msat
+
+
+@pytest.mark.parametrize(
+    "value", [1.0, 0.5, -1, None, True, False, "10", [10], float("nan"), float("inf"), b"1"]
+)
+def test_a_price_that_is_none(value):
+    """A callable that gives anything but an int of at least 0 is an error, and never free."""
+
+    def price_of_rows():
+        return value
+
+    with pytest.raises(PriceError, match="price_of_rows"):
+        terms(sats=price_of_rows).price()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError, RecursionError])
+def test_a_price_that_fails(error):
+    """A callable that raises is an error that names it, but not what it said."""
+
+    def price_of_rows():
+        raise error("a canary")
+
+    with pytest.raises(PriceError, match=f"price_of_rows.*{error.__name__}") as caught:
+        terms(sats=price_of_rows).price()
+    assert "canary" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_a_price_that_refuses():
+    """An HTTPException of the callable passes through: it refuses the request in its own words."""
+
+    def not_here():
+        raise NotFound
+
+    with pytest.raises(HTTPException) as caught:
+        terms(sats=not_here).price()
+    assert caught.value.code == 404
+
+
+def test_a_price_without_a_name():
+    """A callable object is named by what it prints."""
+
+    class Tariff:
+        def __call__(self):
+            return "dear"
+
+        def __repr__(self):
+            return "Tariff(2026)"
+
+    with pytest.raises(PriceError, match=r"Tariff\(2026\)"):
+        terms(sats=Tariff()).price()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (1, "1 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+        (86400, "1 day"),
+        (90061, "1 day 1 h 1 min 1 s"),
+        (30 * 86400, "30 days"),
+    ],
+)
+def test_durations(seconds, text):
+    """A length of time is written in the largest units that fit."""
+    assert duration(seconds) == text
+
+
+def test_words():
+    """The terms say in words what one payment buys."""
+    assert terms().words() == "10 sat, any number of calls for 1 h"
+    assert terms(sats=0).words() == "free"
+    assert terms(sats=lambda: 1).words().startswith("a price set per request")
