@@ -34,8 +34,7 @@ class Store:
 
         :raises StoreError: if not
         """
-        with self.db.read() as connection:
-            connection.execute(text("SELECT 1"))
+        self.db.fetch(text("SELECT 1"))
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""

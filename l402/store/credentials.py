@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from typing import Any
 
 from sqlalchemy import (
     LABEL_STYLE_TABLENAME_PLUS_COL,
     ColumnElement,
     Connection,
+    Row,
     RowMapping,
     and_,
     bindparam,
@@ -106,13 +109,15 @@ _WHY = (
 )
 _TOKEN = payment.c.token_id
 _OWN = payment.c.token_id == credential.c.token_id
+# Newest first; the token id makes the order, and so the next page, exact.
+_ORDER = (credential.c.first_presented_at.desc(), credential.c.token_id.desc())
 
 _STATES = (
     select(credential, payment, _REVOKED.label("revoked"), _WHY.label("why"))
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
     .join(payment, _OWN)
     .where(credential.c.token_id.in_(bindparam("token_ids", expanding=True, type_=Key)))
-    .order_by(payment.c.presented_at, payment.c.payment_hash)
+    .order_by(*_ORDER, payment.c.presented_at, payment.c.payment_hash)
 )
 _FIND = (
     select(credential.c.token_id)
@@ -130,8 +135,6 @@ _COUNT = (
         last_used_at=case((_last >= _at, _last), else_=_at),
     )
 )
-# Newest first; the token id makes the order, and so the next page, exact.
-_ORDER = (credential.c.first_presented_at.desc(), credential.c.token_id.desc())
 
 
 class Credentials:
@@ -140,15 +143,15 @@ class Credentials:
     def __init__(self, db: Database) -> None:
         self.db = db
 
-    def state(self, token_id: bytes) -> CredentialState | None:
+    def state(self, token_id: bytes | str) -> CredentialState | None:
         """Give all that is known of a credential; None before its first presentation.
 
-        `token_id` is 32 bytes.
+        `token_id` is 32 bytes, or their 64 hex digits.
 
         :raises StoreError: if it could not be read
         """
-        with self.db.read() as connection:
-            return next(iter(_states(connection, [token_id.hex()])), None)
+        key = token_id if isinstance(token_id, str) else token_id.hex()
+        return next(iter(_assemble(self.db.fetch(_STATES, {"token_ids": [key]}))), None)
 
     def find(self, name: str) -> list[str]:
         """Give the token ids that `name` may mean, ten at most.
@@ -163,8 +166,7 @@ class Credentials:
         if not SHORTEST_PREFIX <= len(name) <= 64 or not set(name) <= set("0123456789abcdef"):
             raise ValueError(f"write {SHORTEST_PREFIX} to 64 hex digits")
         bounds = {"low": name.ljust(64, "0"), "high": name.ljust(64, "f"), "exact": name}
-        with self.db.read() as connection:
-            return list(connection.execute(_FIND, bounds).scalars())
+        return [row.token_id for row in self.db.fetch(_FIND, bounds)]
 
     def page(
         self,
@@ -196,7 +198,9 @@ class Credentials:
         with self.db.read(LEISURE) as connection:
             if after is not None:
                 chosen = chosen.where(_behind(connection, after))
-            return _states(connection, connection.execute(chosen).scalars().all())
+            token_ids = connection.execute(chosen).scalars().all()
+            rows = connection.execute(_STATES, {"token_ids": token_ids}).all()
+        return _assemble(rows)
 
     def count_uses(self, uses: Mapping[bytes, tuple[int, datetime]]) -> None:
         """Add to the counts, by token id (32 bytes): how many uses, and when the last one was.
@@ -217,15 +221,13 @@ class Credentials:
             self.db.run(write)
 
 
-def _states(connection: Connection, token_ids: Sequence[str]) -> list[CredentialState]:
-    """Read these credentials, in this order, with their payments; unknown ones are left out."""
-    found: dict[str, list[RowMapping]] = {}
-    for row in connection.execute(_STATES, {"token_ids": token_ids}).mappings():
-        found.setdefault(row[credential.c.token_id], []).append(row)
-    return [_state(found[token_id]) for token_id in token_ids if token_id in found]
+def _assemble(rows: Sequence[Row[Any]]) -> list[CredentialState]:
+    """Put together the credentials that `_STATES` gives, one row per payment."""
+    by_token = groupby((row._mapping for row in rows), lambda row: row[credential.c.token_id])
+    return [_state(list(payments)) for _, payments in by_token]
 
 
-def _state(rows: list[RowMapping]) -> CredentialState:
+def _state(rows: Sequence[RowMapping]) -> CredentialState:
     own = {column.name: rows[0][column] for column in credential.columns}
     payments = (
         PaymentState(

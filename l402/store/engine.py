@@ -3,12 +3,12 @@
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import text
+from sqlalchemy import Executable, Row, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +25,8 @@ LEISURE = 600.0
 _PAUSES = (0.005, 0.02, 0.08, 0.2)
 
 _VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+
+_NONE: Mapping[str, Any] = {}
 
 T = TypeVar("T")
 
@@ -78,6 +80,20 @@ class Database:
         self._check()
         with self._telling(), self._engines.write(durable) as connection:
             yield connection
+
+    def fetch(
+        self, statement: Executable, parameters: Mapping[str, Any] = _NONE
+    ) -> Sequence[Row[Any]]:
+        """Read the rows of one statement that changes nothing, on a connection that works.
+
+        :raises StoreError: as `read`
+        """
+
+        def once() -> Sequence[Row[Any]]:
+            with self.read() as connection:
+                return connection.execute(statement, parameters).all()
+
+        return self.run(once)
 
     def run(self, operation: Callable[[], T]) -> T:
         """Run `operation` and, when a race or a broken connection undid it, run it again.

@@ -103,13 +103,8 @@ class Payments:
 
         :raises StoreError: if it could not be read
         """
-
-        def look_up() -> bool:
-            with self.db.read() as connection:
-                key = {"payment_hash": payment_hash.hex()}
-                return bool(connection.execute(_RECORDED, key).scalar_one())
-
-        return self.db.run(look_up)
+        ((found,),) = self.db.fetch(_RECORDED, {"payment_hash": payment_hash.hex()})
+        return bool(found)
 
     def revoked(self, sale: Sale) -> bool:
         """Tell whether a sale is revoked, be it booked or not; writes nothing.

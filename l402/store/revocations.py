@@ -1,7 +1,7 @@
 """What must not be served any more, although it was paid: each fact a row, none ever undone."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import (
@@ -143,24 +143,6 @@ class Revocations:
             credentials, payments, msat = connection.execute(sums).one()
         return Reach(credentials, payments, int(msat))
 
-    def concerns(self, token_id: bytes, payment_hash: bytes, service: str, issued_at: int) -> bool:
-        """Tell whether a token is revoked, presented before or not; `issued_at` is unix seconds.
-
-        :raises StoreError: if it could not be read
-        """
-        sale = {
-            "token_id": token_id.hex(),
-            "payment_hash": payment_hash.hex(),
-            "service": service,
-            "issued_at": datetime.fromtimestamp(issued_at, UTC),
-        }
-
-        def look_up() -> bool:
-            with self.db.read() as connection:
-                return bool(connection.execute(select(CONCERNED), sale).scalar_one())
-
-        return self.db.run(look_up)
-
     def changes(self, since: datetime | None) -> tuple[datetime, list[Revoked]]:
         """Give the database's clock, and what was revoked since that clock showed `since`.
 
@@ -170,8 +152,7 @@ class Revocations:
         :raises StoreError: if it could not be read
         """
         after = None if since is None else since - OVERLAP
-        with self.db.read() as connection:
-            rows = connection.execute(_CHANGES, {"since": after}).all()
+        rows = self.db.fetch(_CHANGES, {"since": after})
         found = [
             Revoked(row.kind, row.subject, row.issued_before, row.revoked_at, row.why)
             for row in rows
