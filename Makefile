@@ -1,8 +1,6 @@
 # Everything runs in .venv, made from the pinned requirements by Python 3.11 or newer.
 PYTHON ?= python3
-PORT ?= 5402
 BIN := .venv/bin
-export PORT ONCE
 
 .PHONY: help demo test test-all test-lightning lint bench clean
 
