@@ -1,0 +1,337 @@
+"""Rate limits: whose bucket counts, how long to wait, and what holds while the storage is down."""
+
+import socket
+import subprocess
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from flask import Flask
+from flask_limiter import Limiter
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from support.clocks import Clock
+
+from l402.errors import ConfigurationError
+from l402.limits import Limits, bucket, host_limiter, parse_rates, private_limiter
+
+TOKEN, OTHER = b"\x01" * 32, b"\x02" * 32
+DEADLINE = 30.0  # seconds: generous, for what must not be late
+
+
+def rates(text):
+    return parse_rates(text, "the test's limit")
+
+
+def make_limits(limiter=None, *, token="3/hour", challenge="8/hour", total="100/hour", **given):
+    counter = FixedWindowRateLimiter(MemoryStorage())
+    return Limits(
+        token=rates(token),
+        challenge=rates(challenge),
+        challenge_total=rates(total),
+        limiter=limiter or (lambda: counter),
+        **given,
+    )
+
+
+def admitted(call, most=200):
+    """How many calls are let in before the first one that has to wait."""
+    return next((number for number in range(most) if call()), most)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::ffff:c000:207", "192.0.2.7"),
+        ("", "unknown"),
+        (None, "unknown"),
+        ("unix:", "unknown"),
+        ("192.0.2.256", "unknown"),
+        ("192.0.2.7, 192.0.2.8", "unknown"),
+        ("1", "unknown"),
+        ("'; DROP TABLE", "unknown"),
+        ("\udcff", "unknown"),
+    ],
+)
+def test_bucket(address, counted_as):
+    """Addresses count as themselves in IPv4 and as their /64 in IPv6; all others share one."""
+    assert bucket(address) == counted_as
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("60/minute", [(60, 60)]),
+        ("60 per minute", [(60, 60)]),
+        ("1/2 hours", [(1, 7200)]),
+        ("5/second;1000/day", [(5, 1), (1000, 86400)]),
+        ("5/second, 1000/day", [(5, 1), (1000, 86400)]),
+    ],
+)
+def test_parses_rates(text, expected):
+    """A limit, or several, are read as amounts and lengths in seconds."""
+    assert [(rate.amount, rate.get_expiry()) for rate in rates(text)] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "60", "60/", "/minute", "x/minute", "60/fortnight", "-1/minute", "1.5/minute",
+     "60/minute;", "60/minute;x", "x;60/minute", "60/minute 5/hour", "0/minute", "5/second;0/day",
+     None, 60, True, b"60/minute", ["60/minute"], {}],
+)  # fmt: skip
+def test_refuses_rates(text):
+    """What is no limit, or lets nobody in, is refused by the name of its setting."""
+    with pytest.raises(ConfigurationError, match="^L402_RATE_LIMIT: ") as caught:
+        parse_rates(text, "L402_RATE_LIMIT")
+    assert "write '60/minute'" in str(caught.value) or "the least is 1" in str(caught.value)
+
+
+def test_one_bucket_per_token():
+    """A token has one bucket over all views, and none of another's."""
+    limits = make_limits()
+    calls = iter(["quote", "fact", "echo", "quote"] * 2)
+    assert admitted(lambda: limits.admit(TOKEN, None, next(calls))) == 3
+    assert limits.admit(OTHER, None, "quote") == 0
+
+
+def test_a_views_own_bucket():
+    """A view's own limit counts by token and endpoint, apart from the token's bucket."""
+    limits = make_limits()
+    own = rates("2/hour")
+    assert admitted(lambda: limits.admit(TOKEN, own, "quote")) == 2
+    assert admitted(lambda: limits.admit(TOKEN, own, "fact")) == 2
+    assert admitted(lambda: limits.admit(OTHER, own, "quote")) == 2
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+
+
+def test_challenges_by_address():
+    """Challenges count by address, and an IPv6 network is one caller."""
+    limits = make_limits()
+    assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 8
+    assert limits.admit_challenge("192.0.2.2") == 0
+    hosts = iter(range(1, 100))
+    assert admitted(lambda: limits.admit_challenge(f"2001:db8::{next(hosts):x}")) == 8
+    assert limits.admit_challenge("2001:db8:0:1::1") == 0
+
+
+def test_challenges_without_an_address():
+    """Callers whose address is unknown are counted too, in one bucket."""
+    limits = make_limits()
+    addresses = iter([None, "", "unix:"] * 5)
+    assert admitted(lambda: limits.admit_challenge(next(addresses))) == 8
+
+
+def test_challenges_in_total():
+    """Many addresses together meet the total."""
+    limits = make_limits(total="20/hour")
+    hosts = iter(range(1, 200))
+    assert admitted(lambda: limits.admit_challenge(f"192.0.2.{next(hosts)}")) == 20
+
+
+def test_inquiries_have_their_own_bucket():
+    """Questions about a credential are limited by address and take no challenges away."""
+    limits = make_limits()
+    assert admitted(lambda: limits.admit_inquiry("192.0.2.1")) == 8
+    assert limits.admit_challenge("192.0.2.1") == 0
+
+
+@pytest.mark.parametrize("strategy", [FixedWindowRateLimiter, MovingWindowRateLimiter])
+def test_seconds_to_wait(strategy):
+    """The wait is whole seconds, no shorter than the window that is full, and at least 1."""
+    counter = strategy(MemoryStorage())
+    limits = make_limits(lambda: counter, token="1/hour;2/day")
+    before = time.time()
+    assert limits.admit(TOKEN, None, "quote") == 0
+    wait = limits.admit(TOKEN, None, "quote")
+    reset = counter.get_window_stats(
+        limits.token[0], "l402", strategy.__name__, "token", TOKEN.hex()
+    ).reset_time
+    assert isinstance(wait, int)
+    assert before + wait <= reset + 1 + (time.time() - before)
+    assert time.time() + wait >= reset
+    assert 1 <= wait <= 3600
+
+
+def test_waits_for_the_last_of_several():
+    """Where several limits are full the longest wait is named."""
+    limits = make_limits(token="1/hour;1/day")
+    limits.admit(TOKEN, None, "quote")
+    now = time.time()
+    assert limits.admit(TOKEN, None, "quote") > 3600 or now % 86400 > 86400 - 3700
+
+
+class FailingStorage:
+    """A limiter whose storage can be taken away."""
+
+    def __init__(self):
+        self.down, self.asked = False, 0
+        self.limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    def __call__(self):
+        self.asked += 1
+        if self.down:
+            raise ConnectionError("redis://:canary@host is away")
+        return self.limiter
+
+
+def test_storage_down(caplog):
+    """While the storage is down paid requests count per process, and challenges at a quarter."""
+    storage, clock = FailingStorage(), Clock()
+    limits = make_limits(storage, monotonic=clock)
+    storage.down = True
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+    assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 2
+    assert admitted(lambda: limits.admit_inquiry("192.0.2.1")) == 2
+    assert limits.admit(OTHER, None, "quote") == 0
+    assert "ConnectionError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_small_limits_while_the_storage_is_down():
+    """A share of a small limit is still one."""
+    storage = FailingStorage()
+    storage.down = True
+    limits = make_limits(storage, challenge="1/hour", monotonic=Clock())
+    assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 1
+
+
+def test_storage_back(caplog):
+    """A dead storage is asked once a second and no more; when it is back it counts again."""
+    storage, clock = FailingStorage(), Clock()
+    limits = make_limits(storage, monotonic=clock)
+    assert limits.admit(TOKEN, None, "quote") == 0
+    storage.down = True
+    storage.asked = 0
+    for _ in range(10):
+        limits.admit(TOKEN, None, "quote")
+    assert storage.asked == 1
+    assert len(caplog.records) == 1
+    storage.down = False
+    clock.advance(0.9)
+    limits.admit(OTHER, None, "quote")
+    assert storage.asked == 1
+    clock.advance(0.2)
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 2  # one was counted before
+    assert len(caplog.records) == 1
+
+
+def test_set_up_starts_no_thread():
+    """Until the first request nothing runs: a thread would not live through a fork."""
+    before = set(threading.enumerate())
+    Limits(
+        token=rates("1/hour"),
+        challenge=rates("1/hour"),
+        challenge_total=rates("1/hour"),
+        limiter=private_limiter({}, None),
+    )
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_hosts_limiter():
+    """A host's own Limiter, initialised later, lends its storage, and its routes get no limit."""
+    limiter = Limiter(key_func=lambda: "anybody", storage_uri="memory://")
+    limits = make_limits(host_limiter(limiter))
+    app = Flask("host")
+    limiter.init_app(app)
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+    assert any(TOKEN.hex() in key for key in limiter.storage.storage)
+
+
+def test_a_limiter_of_our_own():
+    """Without one a Limiter is made at first use, with the host's strategy, and kept."""
+    reach = private_limiter(
+        {"RATELIMIT_STRATEGY": "moving-window", "RATELIMIT_ENABLED": False}, None
+    )
+    assert isinstance(reach(), MovingWindowRateLimiter)
+    assert reach() is reach()
+    limits = make_limits(reach)
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+
+
+def test_a_storage_of_our_own():
+    """Our own storage's setting goes before the host's."""
+    reach = private_limiter({"RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1"}, "memory://")
+    assert isinstance(reach().storage, MemoryStorage)
+
+
+def free_port():
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Redis:
+    """A redis-server of the test's own, which can be stopped and started."""
+
+    def __init__(self, folder):
+        self.folder, self.port, self.process = folder, free_port(), None
+
+    @property
+    def uri(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self):
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        import redis
+
+        with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
+            deadline = time.monotonic() + DEADLINE
+            while time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except redis.ConnectionError:
+                    assert self.process.poll() is None
+                else:
+                    return
+        raise AssertionError("redis-server did not answer")
+
+    def stop(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    server = Redis(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.redis
+def test_redis_counts_over_processes(redis_server):
+    """Two processes with one Redis share their buckets."""
+    one = make_limits(private_limiter({"RATELIMIT_STORAGE_URI": redis_server.uri}, None))
+    other = make_limits(private_limiter({}, redis_server.uri))
+    assert one.admit(TOKEN, None, "quote") == 0
+    assert other.admit(TOKEN, None, "quote") == 0
+    assert one.admit(TOKEN, None, "quote") == 0
+    assert 1 <= other.admit(TOKEN, None, "quote") <= 3600
+
+
+@pytest.mark.redis
+def test_redis_dies_and_comes_back(redis_server):
+    """Without Redis each process counts for itself; when it is back they count together."""
+    clock = Clock()
+    limits = make_limits(private_limiter({}, redis_server.uri), monotonic=clock)
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+    redis_server.stop()
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+    assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 2
+    redis_server.start()  # empty, as nothing was saved
+    clock.advance(2)
+    assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
+    assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 8
