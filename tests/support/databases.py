@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from l402.store import Store, migrate
+
 _USER = "l402"
 _PASSWORD = "postgres-canary-5d1f"  # recognisable, should it ever reach a message
 _NAMES = count(1)
@@ -151,13 +153,31 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.remove()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database of the test's own, on SQLite and on Postgres."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'record.db'}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.fresh()
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty Postgres database of the test's own."""
+    url = postgres_server.fresh()
     yield url
-    server.drop(url)
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'record.db'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database of the test's own, on SQLite and on Postgres."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """A store whose tables are made, on SQLite and on Postgres."""
+    migrate.upgrade(database_url)
+    store = Store(database_url)
+    yield store
+    store.close()

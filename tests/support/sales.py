@@ -1,0 +1,74 @@
+"""Sales to be booked, numbered; and what a process of its own does with them."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import event
+
+from l402.store import Store
+from l402.store.payments import Sale
+
+ISSUED = 1_900_000_000
+NOW = datetime.fromtimestamp(ISSUED + 60, UTC)
+
+
+def token_id(number: int) -> bytes:
+    return sha256(b"token %d" % number).digest()
+
+
+def payment_hash(number: int) -> bytes:
+    return sha256(b"payment %d" % number).digest()
+
+
+def sale(number: int = 1, **changes: Any) -> Sale:
+    """A pass of 10 sat for an hour; each number has a token of its own."""
+    usual = Sale(
+        payment_hash=payment_hash(number),
+        token_id=token_id(number),
+        service="quotes",
+        kind="pass",
+        msat=10_000,
+        network="regtest",
+        endpoint="quote",
+        method="GET",
+        issued_at=ISSUED,
+        starts_at=ISSUED + 600,
+        ends_at=ISSUED + 4200,
+        valid_until=ISSUED + 4200,
+    )
+    return replace(usual, **changes)
+
+
+def admit_all(url: str, numbers: list[int], start: float) -> list[int]:
+    """From `start` on (unix seconds), present these sales; give those that were first here."""
+    store = Store(url)
+    store.ping()
+    time.sleep(max(0.0, start - time.time()))
+    first = [number for number in numbers if store.payments.admit(sale(number), NOW).first]
+    store.close()
+    return first
+
+
+def admit_and_tell(url: str, pipe: int, numbers: range, die: str = "") -> None:
+    """Present these sales, and write each one's number to `pipe` once it is acknowledged.
+
+    With `die`, the process is killed in mid-booking of the last one: "before commit" or
+    "after commit".
+    """
+    store = Store(url)
+    for number in numbers:
+        if number == numbers[-1] and die == "before commit":
+            event.listen(store.db._engines._writer, "commit", _die)  # type: ignore[attr-defined]
+        store.payments.admit(sale(number), NOW)
+        if number == numbers[-1] and die == "after commit":
+            _die()
+        os.write(pipe, b"%d\n" % number)
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
