@@ -19,10 +19,10 @@ from typing import Any
 from flask import Flask
 from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from l402.errors import ConfigurationError
+from l402.memory import SCHEME, BoundedMemoryStorage
 
 Rates = tuple[RateLimitItem, ...]
 
@@ -76,7 +76,7 @@ class Limits:
 
     @cached_property
     def _fallback(self) -> RateLimiter:
-        return FixedWindowRateLimiter(MemoryStorage())  # starts a thread, so not before it is used
+        return FixedWindowRateLimiter(BoundedMemoryStorage())
 
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token: in its own bucket, or in one for the endpoint alone."""
@@ -142,7 +142,7 @@ def private_limiter(
         if not made:
             app = Flask("l402.limits")
             app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
-            uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or "memory://"
+            uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)
             app.config["RATELIMIT_STORAGE_URI"] = uri
             if uri.startswith("redis"):
                 given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
@@ -153,13 +153,18 @@ def private_limiter(
     return reach
 
 
+def _default(config: Mapping[str, Any]) -> str:
+    fixed_window = config.get("RATELIMIT_STRATEGY", "fixed-window") == "fixed-window"
+    return f"{SCHEME}://" if fixed_window else "memory://"
+
+
 def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...]) -> int:
     # Strategies store what others cannot read, so each has keys of its own.
-    key = ("l402", limiter.__class__.__name__, *key)
-    full = [rate for rate in rates if not limiter.hit(rate, *key)]
+    name = "/".join(("l402", limiter.__class__.__name__, *key))
+    full = [rate for rate in rates if not limiter.hit(rate, name)]
     if not full:
         return 0
-    resets = (limiter.get_window_stats(rate, *key).reset_time for rate in full)
+    resets = (limiter.get_window_stats(rate, name).reset_time for rate in full)
     return max(1, math.ceil(max(resets) - time.time()))
 
 

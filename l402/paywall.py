@@ -141,11 +141,12 @@ def _private(gate: Gate, response: Response) -> Response:
     A host's later ``after_request`` can undo this.
     """
     headers = response.headers
-    if "Vary" in headers:
+    present = {name.lower() for name, _ in headers}  # one pass: each look-up would be another
+    if "vary" in present:
         response.vary.add("Authorization")
     else:
         headers.add("Vary", "Authorization")
-    if "Cache-Control" not in headers:
+    if "cache-control" not in present:
         headers.add("Cache-Control", "private")
         return response
     control = response.cache_control
