@@ -15,7 +15,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -82,7 +82,9 @@ def main() -> int:
                 print("\nEvery step went as it should.")
                 return 0
             print(f"\nServing on {BASE} until Ctrl-C. Try: curl -i {BASE}/quote")
-            return server.wait()
+            with suppress(KeyboardInterrupt):
+                return server.wait()
+            return 0
     except DemoFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
