@@ -76,7 +76,7 @@ class Settings:
             store_grace=read.whole("STORE_GRACE", 60, least=0),
             node_concurrency=read.whole("NODE_CONCURRENCY", 2),
             simulated=bool(read.flag("SIMULATED", False)),
-            url_prefix=read.optional_text("URL_PREFIX", "'/l402'", default="/l402"),
+            url_prefix=_url_prefix(read),
             sqlite_synchronous=read.choice("SQLITE_SYNCHRONOUS", ("NORMAL", "FULL", "EXTRA")),
         )
 
@@ -101,7 +101,7 @@ class _Reader:
 
     def whole(self, key: str, default: int, least: int = 1) -> int:
         value = self.given.get(key, default)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
             value = int(value)
         if type(value) is not int or value < least:
             raise _fault(key, f"is not a whole number of at least {least}", str(default))
@@ -142,6 +142,13 @@ def _fault(key: str, fault: str, example: str) -> ConfigurationError:
     return ConfigurationError(f"L402_{key} {fault}; write for example {example}")
 
 
+def _url_prefix(read: _Reader) -> str | None:
+    prefix = read.optional_text("URL_PREFIX", "'/l402'", default="/l402")
+    if prefix is not None and not prefix.startswith("/"):
+        raise _fault("URL_PREFIX", "does not begin with '/'", "'/l402'")
+    return prefix
+
+
 def _service(read: _Reader) -> str | None:
     service = read.optional_text("SERVICE", "'weather'")
     if service is not None:
@@ -170,6 +177,8 @@ def _secrets(read: _Reader, flask_key: object) -> tuple[bytes, ...]:
     older = read.given.get("SECRET_KEY_FALLBACKS", ())
     if isinstance(older, str):
         older = [part.strip() for part in older.split(",") if part.strip()]
+    if type(older) is int:
+        older = [older]
     if not isinstance(older, list | tuple):
         raise _fault("SECRET_KEY_FALLBACKS", "is not a list", "['the key before', …]")
     secrets = [_secret(secret, "SECRET_KEY")]

@@ -91,7 +91,7 @@ def test_parses_rates(text, expected):
 )  # fmt: skip
 def test_refuses_rates(text):
     """What is no limit, or lets nobody in, is refused by the name of its setting."""
-    with pytest.raises(ConfigurationError, match="^L402_RATE_LIMIT: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^L402_RATE_LIMIT: ") as caught:
         parse_rates(text, "L402_RATE_LIMIT")
     assert "write '60/minute'" in str(caught.value) or "the least is 1" in str(caught.value)
 
