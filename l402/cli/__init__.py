@@ -4,8 +4,9 @@ from l402.cli.catalogue import routes
 from l402.cli.group import Group
 from l402.cli.keys import keygen
 from l402.cli.revocation import revoke
-from l402.cli.sales import list_, show, stats
+from l402.cli.sales import list_, show
 from l402.cli.schema import current, upgrade
+from l402.cli.stats import stats
 from l402.cli.wallet import wallet
 
 _HELP = """Sell the views of a Flask app for Lightning payments (L402).

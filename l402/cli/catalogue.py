@@ -26,10 +26,11 @@ class _Offer:
 @json_option
 @pass_gate
 def routes(gate: Gate, as_json: bool) -> None:
-    """Say which routes are sold, for how much, and what one payment buys.
+    """Say what is sold, and for how much.
 
-    It fails if a paywall does not protect its route, so that a test or a deployment may rely on
-    it.
+    Each route under a paywall is listed with its methods, its price and what one payment buys.
+
+    It fails if a paywall does not protect its route: let a deployment ask it first.
 
     \b
     Example:

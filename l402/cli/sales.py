@@ -1,7 +1,7 @@
-"""What was sold: a page of credentials, one of them, and the figures of the days."""
+"""What was sold: a page of credentials, or one of them."""
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -97,45 +97,6 @@ def show(gate: Gate, what: str, as_json: bool) -> None:
     for payment in state.payments:
         click.echo()
         print_pairs(_lines(payment, now))
-
-
-@click.command()
-@click.option("--since", type=time, help="The first day.")
-@click.option("--until", type=time, help="The last day; today, if left out.")
-@click.option("--days", type=click.IntRange(1, 3660), help="How many days; 30, if left out.")
-@json_option
-@pass_gate
-def stats(
-    gate: Gate, since: datetime | None, until: datetime | None, days: int | None, as_json: bool
-) -> None:
-    """Count challenges, sales and satoshis by day and service.
-
-    Days are those of UTC. A challenge is an invoice handed out; a sale counts on the day of its
-    first presentation.
-
-    \b
-    Examples:
-      flask --app shop l402 stats --days 7
-      flask --app shop l402 stats --since 2026-01-01 --until 2026-01-31 --json
-    """
-    if since and days:
-        raise click.UsageError("--since and --days both name the first day; write one")
-    last = (until or times.now(gate.clock())).date()
-    first = since.date() if since else last - timedelta(days=(days or 30) - 1)
-    counts = gate.store.counts.stats(first, last)
-    total = {
-        name: sum(getattr(day, name) for day in counts) for name in ("challenges", "sales", "msat")
-    }
-    if as_json:
-        rows = [asdict(day) for day in counts]
-        print_json({"since": first, "until": last, "days": rows, "total": total})
-        return
-    table = [
-        (str(day.day), day.service, day.challenges, day.sales, sats(day.msat)) for day in counts
-    ]
-    table.append(("total", "", total["challenges"], total["sales"], sats(total["msat"])))
-    headings = ("DAY", "SERVICE", "CHALLENGES", "SALES", "SATS")
-    print_table(headings, table, numbers=headings[2:])
 
 
 def _word(state: CredentialState | PaymentState, now: datetime) -> str:

@@ -39,7 +39,7 @@ def upgrade(gate: Gate, as_json: bool) -> None:
 @json_option
 @pass_gate
 def current(gate: Gate, as_json: bool) -> None:
-    """Tell the revision of our tables, and whether it is this release's.
+    """Tell whether our tables are this release's.
 
     \b
     Example:

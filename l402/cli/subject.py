@@ -50,17 +50,22 @@ def subject(gate: Gate, what: str, kind: Kind | None = None) -> Subject:
     what, found = what.lower(), _find(gate, what)
     if len(what) != _DIGITS:
         return Subject("token", _only(what, found))
-    known: Kind | None = None
+    return Subject(_kind(what, found, kind), what)
+
+
+def _kind(what: str, found: list[str], said: Kind | None) -> Kind:
+    """Tell what 64 digits are: the record knows best, else the caller must say it."""
     if found:
-        known = "token" if what in found else "payment"
-    if known and kind not in (None, known):
-        raise Misuse(f"{what} is a {'token id' if known == 'token' else 'payment hash'}")
-    if not (known or kind):
+        known: Kind = "token" if what in found else "payment"
+        if said not in (None, known):
+            raise Misuse(f"{what} is a {'token id' if known == 'token' else 'payment hash'}")
+        return known
+    if said is None:
         raise Misuse(
             f"{what} is not in the record: add --token if it is a token id, --payment if it is a"
             " payment hash, to revoke it before it is presented"
         )
-    return Subject(known or kind or "token", what)
+    return said
 
 
 def _handle(gate: Gate, what: str) -> str | None:

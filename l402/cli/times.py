@@ -42,4 +42,6 @@ def _parse(text: str) -> datetime:
             raise ValueError("neither a date nor unix seconds")
         return datetime.fromtimestamp(int(text), UTC)
     moment = datetime.fromisoformat(text)
+    if not 1970 <= moment.year < 9999:  # days are added and subtracted later
+        raise ValueError("beyond any sale")
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -26,10 +26,10 @@ _SEND = "/v2/router/send"
 @json_option
 @pass_gate
 def wallet(gate: Gate, host: str, port: int, as_json: bool) -> None:
-    """Print how to pay at the simulated node: an address and a credential.
+    """Print how to pay at the simulated node.
 
-    Any client that can pay through lnd's REST API takes the two. Both are good on this machine
-    alone, and only for play money; with a real node there is no such wallet.
+    An address and a credential, for any client that can pay through lnd's REST API. They are good
+    on this machine alone, and for play money; with a real node there is no such wallet.
 
     \b
     Example:
