@@ -18,7 +18,7 @@ FOUNDATIONS = {
 #: Each package from outside, and the parts of ours that alone may know it.
 KNOWN_BY = {
     "flask_limiter": {"limits", "extension"},
-    "limits": {"limits"},
+    "limits": {"limits", "memory"},
     "requests": {"nodes"},
     "urllib3": {"nodes"},
     "alembic": {"store"},
@@ -63,7 +63,7 @@ MODULES = read_all()
 
 def part(module):
     """The part of the house that a module of ours stands in."""
-    return (module.split(".") + [""])[1]
+    return module.removeprefix("l402").removeprefix(".").partition(".")[0]
 
 
 def within(name, *packages):
