@@ -1,0 +1,1 @@
+"""What a paywall costs, measured as ratios within one run: ``make bench``."""
