@@ -12,7 +12,9 @@ from l402.cli.wallet import wallet
 _HELP = """Sell the views of a Flask app for Lightning payments (L402).
 
 Name the app as for any other command of Flask: flask --app shop l402 routes. Begin with keygen
-and upgrade; then routes says what is for sale, and list what was sold. Times are in UTC. With --json, amounts are in msat and times ISO 8601.
+and upgrade; then routes says what is for sale, and list what was sold.
+
+Times are in UTC; with --json, amounts are in msat and times ISO 8601.
 
 \b
 Exit codes:
