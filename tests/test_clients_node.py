@@ -36,7 +36,7 @@ class TestLightningTools9(Purchases):
 
 class TestLightningTools5(Purchases):
     version = "5"
-    #: It keeps one token for each URL.
+    #: It keeps one token for each URL, with its query.
     one_token_per_host = False
     #: It hands on the 402 that a kept token earns.
     buys_again = False

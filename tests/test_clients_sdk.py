@@ -31,6 +31,7 @@ def buyer(server: ExampleServer, python: str) -> Iterator[Desk]:
 
 
 class TestSdk(Purchases):
+    #: It keeps one token for each URL, with its query.
     one_token_per_host = False
     buys_again = True
 
