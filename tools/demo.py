@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -31,6 +32,7 @@ PORT = int(os.environ.get("PORT") or 5402)
 BASE = f"http://127.0.0.1:{PORT}"
 DEADLINE = 30.0  # seconds for the server to answer at all
 NUMBERS = count(1)
+ENDING = (signal.SIGINT, signal.SIGTERM)
 PROPAGATION = 3.0  # seconds; a revocation reaches every process within one
 
 ENVIRONMENT = os.environ | {
@@ -69,7 +71,8 @@ class SimulatedWallet(WalletBase):
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ENDING:
+        signal.signal(number, interrupt)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         with serving() as server:
@@ -81,8 +84,8 @@ def main() -> int:
             if os.environ.get("ONCE"):
                 print("\nEvery step went as it should.")
                 return 0
-            print(f"\nServing on {BASE} until Ctrl-C. Try: curl -i {BASE}/quote")
             with suppress(KeyboardInterrupt):
+                print(f"\nServing on {BASE} until Ctrl-C. Try: curl -i {BASE}/quote")
                 return server.wait()
             return 0
     except DemoFailed as error:
@@ -90,6 +93,13 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End the demonstration at the first signal; make passes Ctrl-C on by another."""
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def purchase() -> None:
