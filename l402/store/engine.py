@@ -60,13 +60,15 @@ class Database:
         return f"Database({shown(self.url)!r})"
 
     @contextmanager
-    def read(self, patience: float = PATIENCE) -> Iterator[Connection]:
+    def read(self, patience: float | None = None) -> Iterator[Connection]:
         """Lend a connection in autocommit, for statements that change nothing.
+
+        `patience` is how many seconds each may take, if not `PATIENCE`; SQLite's may take any.
 
         :raises StoreError: if the database gives no usable answer
         """
         self._check()
-        with self._telling(), self._engines.read(patience) as connection:
+        with self._telling(), self._engines.read(patience or PATIENCE) as connection:
             yield connection
 
     @contextmanager
@@ -116,6 +118,7 @@ class Database:
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         self._engines.close()
+        self._checked = False
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -1,145 +1,16 @@
-"""Real databases for tests: SQLite files, and Postgres from a private cluster on loopback.
+"""Fixtures for real databases: SQLite files, and Postgres from a cluster of the session's own.
 
-A test that asks for `database_url` runs on both; the Postgres half carries the marker
-``postgres``.
+A test that asks for `database_url` or `store` runs on both; the Postgres half carries the marker
+``postgres``. Test modules take these in by ``pytest_plugins = ["support.databases"]``.
 """
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from l402.store import Store, migrate
-
-_USER = "l402"
-_PASSWORD = "postgres-canary-5d1f"  # recognisable, should it ever reach a message
-_NAMES = count(1)
-
-
-class PostgresServer:
-    """A cluster of its own in a temporary directory; data safety is off, for speed."""
-
-    def __init__(self) -> None:
-        self.bin = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-        self.home = Path(tempfile.mkdtemp(prefix="l402-postgres-"))
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._become: list[str] = []
-        if os.geteuid() == 0:  # the server refuses to be root
-            owner = next(u for u in ("postgres", "nobody") if _exists(u))
-            shutil.chown(self.home, owner)
-            group = str(pwd.getpwnam(owner).pw_gid)
-            self._become = ["setpriv", f"--reuid={owner}", f"--regid={group}", "--clear-groups"]
-
-    def create(self) -> None:
-        """Make the cluster's files and start it."""
-        password = self.home / "password"
-        password.write_text(_PASSWORD)
-        password.chmod(0o644)
-        self._run(
-            "initdb", "-D", str(self.home / "data"), "-U", _USER, "--no-sync",
-            "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8",
-        )  # fmt: skip
-        self.start()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        settings = {
-            "port": self.port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "max_connections": 100,
-        }
-        options = [f"-c{name}={value}" for name, value in settings.items()]
-        with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._become, self.bin / "postgres", "-D", self.home / "data", *options],
-                stdout=log,
-                stderr=log,
-                cwd=self.home,
-            )
-        self._await()
-
-    def stop(self) -> None:
-        """End the server at once, cutting every connection; the files stay."""
-        if self._process:
-            self._process.send_signal(3)  # SIGQUIT: immediate shutdown
-            self._process.wait(timeout=30)
-            self._process = None
-
-    def remove(self) -> None:
-        """End it and delete its files."""
-        self.stop()
-        shutil.rmtree(self.home)
-
-    def url(self, database: str = "postgres") -> str:
-        """Name one of its databases."""
-        return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/{database}"
-
-    def fresh(self) -> str:
-        """Make an empty database and name it."""
-        name = f"test{next(_NAMES)}_{os.getpid()}"
-        self.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
-
-    def drop(self, url: str) -> None:
-        """Delete a database that `fresh` made."""
-        name = url.rpartition("/")[2]
-        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    def execute(self, statement: str) -> None:
-        """Run a statement as the cluster's owner."""
-        import psycopg
-
-        with psycopg.connect(self.url(), autocommit=True, connect_timeout=2) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [*self._become, self.bin / program, *arguments],
-            check=True,
-            capture_output=True,
-            cwd=self.home,
-            timeout=60,
-        )
-
-    def _await(self) -> None:
-        import psycopg  # an extra: tests on SQLite do without it
-
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.execute("SELECT 1")
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
-
-
-def free_port() -> int:
-    """Give a TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
+from support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,70 @@
+"""Networks that misbehave, on loopback: a server without an answer, and a wire that swallows."""
+
+import socket
+import threading
+from contextlib import suppress
+
+
+class Silent:
+    """Listens, accepts in the kernel, and never says anything."""
+
+    def __enter__(self) -> "Silent":
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+
+class Wire:
+    """A TCP forwarder to a port of loopback that can stop delivering without closing anything."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._delivers = threading.Event()
+        self._delivers.set()
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> "Wire":
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._delivers.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def swallow(self) -> None:
+        """From now on nothing arrives, in either direction."""
+        self._delivers.clear()
+
+    def mend(self) -> None:
+        """Deliver again, beginning with what was held back."""
+        self._delivers.set()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, server]
+                self._spawn(self._forward, client, server)
+                self._spawn(self._forward, server, client)
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._delivers.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def _spawn(self, run: object, *args: object) -> None:
+        threading.Thread(target=run, args=args, daemon=True).start()  # type: ignore[arg-type]
