@@ -32,6 +32,7 @@ PORT = int(os.environ.get("PORT") or 5402)
 BASE = f"http://127.0.0.1:{PORT}"
 DEADLINE = 30.0  # seconds for the server to answer at all
 NUMBERS = count(1)
+LOGGING = ("--log-level", "warning")
 ENDING = (signal.SIGINT, signal.SIGTERM)
 PROPAGATION = 3.0  # seconds; a revocation reaches every process within one
 
@@ -54,7 +55,7 @@ class SimulatedWallet(WalletBase):
 
     async def pay_invoice(self, bolt11: str) -> str:
         """Pay and return the preimage in hex."""
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(
                 self._url,
                 json={"payment_request": bolt11, "timeout_seconds": 10},
@@ -105,15 +106,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def purchase() -> None:
     """Walk through one sale, from the price list to the revocation."""
     step("GET /  (free: what is for sale)")
-    for item in expect_status(httpx.get(f"{BASE}/"), 200).json()["for_sale"]:
+    for item in expect_status(ask(f"{BASE}/"), 200).json()["for_sale"]:
         print(f"   {item['method']:4} {item['path']:8} {item['price']}")
 
     step("GET /quote without payment")
-    challenge = expect_status(httpx.get(f"{BASE}/quote"), 402)
+    challenge = expect_status(ask(f"{BASE}/quote"), 402)
     show("WWW-Authenticate", challenge.headers["WWW-Authenticate"])
 
     wallet = SimulatedWallet(**json.loads(flask("l402", "wallet", "--json")))
-    client = L402Client(wallet=wallet)
+    client = L402Client(wallet=wallet, trust_env=False)
     print("\nNow the same with l402-requests, a client that pays when it meets a 402.")
     bought = expect_status(client.get(f"{BASE}/quote"), 200, "GET /quote, paid")
     expect(len(wallet.preimages) == 1, "the first purchase is one payment")
@@ -146,11 +147,12 @@ def serving() -> Iterator[subprocess.Popen[bytes]]:
         except OSError as error:
             raise DemoFailed(f"port {PORT} is taken; write make demo PORT=…") from error
     flask("l402", "upgrade")
-    command = ["-m", "gunicorn", "--bind", f"127.0.0.1:{PORT}", "--worker-class", "gthread"]
+    options = f"--bind 127.0.0.1:{PORT} --worker-class gthread --threads 4 --graceful-timeout 5"
     server = subprocess.Popen(
-        [sys.executable, *command, "--threads", "4", "--log-level", "warning", "app:create_app()"],
+        [sys.executable, "-m", "gunicorn", *options.split(), *LOGGING, "app:create_app()"],
         cwd=ROOT,
         env=ENVIRONMENT,
+        start_new_session=True,  # Ctrl-C is for us; the server is told once, in the end
     )
     try:
         wait_until_ready(server)
@@ -166,7 +168,7 @@ def wait_until_ready(server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DEADLINE
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            httpx.get(f"{BASE}/")
+            ask(f"{BASE}/")
         except httpx.TransportError:
             time.sleep(0.1)
         else:
@@ -196,10 +198,15 @@ def until_refused(authorization: str) -> httpx.Response:
     """Show a revoked token until it is refused: it takes up to a second to reach a process."""
     deadline = time.monotonic() + PROPAGATION
     while True:
-        response = httpx.get(f"{BASE}/quote", headers={"Authorization": authorization})
+        response = ask(f"{BASE}/quote", Authorization=authorization)
         if response.status_code != 200 or time.monotonic() > deadline:
             return response
         time.sleep(0.1)
+
+
+def ask(url: str, **headers: str) -> httpx.Response:
+    """Send a GET to this machine, past any proxy that the environment names."""
+    return httpx.get(url, headers=headers, trust_env=False)
 
 
 def flask(*arguments: str) -> str:
