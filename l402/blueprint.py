@@ -1,7 +1,6 @@
 """Our own routes: a credential's state and, for the simulated node, its stand-in wallet."""
 
 import hmac
-import ipaddress
 from typing import Any
 
 from flask import Blueprint, Request, Response, jsonify, request
@@ -9,6 +8,7 @@ from flask import Blueprint, Request, Response, jsonify, request
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, StoreError
 from l402.gate import Gate
+from l402.limits import is_loopback
 from l402.nodes.simulated import SimulatedNode
 from l402.protocol import bolt11
 from l402.protocol.keys import KeyRing
@@ -121,13 +121,8 @@ def _from_this_machine(asked: Request) -> bool:
         name.lower().startswith("x-forwarded-")
         for name in asked.headers.keys()  # noqa: SIM118
     )
-    return not proxied and _loopback(asked.remote_addr or "") and _loopback(host.strip("[]"))
-
-
-def _loopback(address: str) -> bool:
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    return (
+        not proxied
+        and is_loopback(asked.remote_addr)
+        and (host == "localhost" or is_loopback(host.strip("[]")))
+    )

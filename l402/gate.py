@@ -75,6 +75,7 @@ class Gate:
         self.desk, self.store, self.limits, self.clock = desk, store, limits, clock
         self.verified = VerifiedTokens()
         self.sync = Sync(store, self._evict, grace)
+        self.warned = False  # of a proxy that hides all callers behind one address
         self._terms: dict[tuple[Terms, str, str], Terms] = {}
 
     def terms(self, terms: Terms, endpoint: str, method: str) -> Terms:

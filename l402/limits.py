@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import limits.storage
 from flask import Flask
 from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
@@ -56,6 +57,12 @@ def parse_rates(text: str, name: str) -> Rates:
     if any(rate.amount < 1 for rate in rates):
         raise ConfigurationError(f"{name}: {text!r} would let nobody in; the least is 1")
     return rates
+
+
+def knows_storage(uri: str) -> bool:
+    """Tell whether a storage of this scheme exists; a wrong one would look like an outage."""
+    known: dict[str, object] = limits.storage.SCHEMES  # type: ignore[attr-defined]
+    return uri.partition("://")[0] in known
 
 
 class Limits:
@@ -127,6 +134,14 @@ def bucket(address: str | None) -> str:
     return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
+def is_loopback(address: str | None) -> bool:
+    """Tell whether an address is literally one of this machine's; none at all is not."""
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
 def host_limiter(limiter: Limiter) -> Callable[[], RateLimiter]:
     """Return how to reach the counter of a host's Limiter, which may be initialised later."""
     return lambda: limiter.limiter
@@ -144,7 +159,7 @@ def private_limiter(
             app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
             uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)
             app.config["RATELIMIT_STORAGE_URI"] = uri
-            if uri.startswith("redis"):
+            if uri.startswith(("redis", "valkey")):
                 given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
                 app.config["RATELIMIT_STORAGE_OPTIONS"] = _REDIS_TIMEOUTS | given
             made.append(Limiter(key_func=str, app=app).limiter)

@@ -1,5 +1,6 @@
 """The decorator that sells a view."""
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial, wraps
@@ -14,11 +15,13 @@ from l402 import signals
 from l402.denials import Denial
 from l402.errors import ConfigurationError
 from l402.gate import Gate
-from l402.limits import parse_rates
+from l402.limits import is_loopback, parse_rates
 from l402.payment import CurrentPayment, bind
 from l402.routes import mark, refuse_unsellable
-from l402.settings import check_service, whole_seconds
+from l402.settings import LONGEST, check_service, whole_seconds
 from l402.terms import Terms
+
+_log = logging.getLogger("l402")
 
 P = ParamSpec("P")
 
@@ -64,6 +67,7 @@ def paywall(
             header = asked.environ.get("HTTP_AUTHORIZATION")
             outcome = gate.admit(asks, header, asked.remote_addr)
             if isinstance(outcome, Denial):
+                _warn_of_proxy(gate, asked)
                 return _refused(gate, asks, outcome)
             bind(asked, outcome)
             return _served(gate, asks, outcome, run)
@@ -86,9 +90,9 @@ def _terms(
     if service is not None:
         check_service(service, "paywall: service")
     seconds = whole_seconds(valid_for) if isinstance(valid_for, timedelta) else valid_for
-    if seconds is not None and (type(seconds) is not int or seconds < 1):
+    if seconds is not None and (type(seconds) is not int or not 1 <= seconds <= LONGEST):
         raise ConfigurationError(
-            f"paywall: valid_for={valid_for!r}; write seconds >= 1 as an int, or a timedelta"
+            f"paywall: valid_for={valid_for!r}; write 1 to {LONGEST} seconds, or a timedelta"
         )
     if description is not None and not (isinstance(description, str) and description.strip()):
         raise ConfigurationError(f"paywall: description={description!r}; write text, or leave it")
@@ -108,6 +112,19 @@ def _gate(app: Flask) -> Gate:
             "a view under @paywall, but no L402 on this app; write L402(app), or l402.init_app(app)"
         )
     return gate
+
+
+def _warn_of_proxy(gate: Gate, asked: Request) -> None:
+    """Say once that all callers share one address, and so one limit on challenges."""
+    forwarded = "HTTP_X_FORWARDED_FOR" in asked.environ or "HTTP_FORWARDED" in asked.environ
+    unmended = "werkzeug.proxy_fix.orig" not in asked.environ
+    if forwarded and unmended and not gate.warned and is_loopback(asked.remote_addr):
+        gate.warned = True
+        _log.warning(
+            "requests come through a proxy, and all of them count as %s: wrap app.wsgi_app in"
+            " werkzeug's ProxyFix, or one limit on challenges serves all callers",
+            asked.remote_addr,
+        )
 
 
 def _refused(gate: Gate, terms: Terms, denial: Denial) -> Response:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from l402.errors import ConfigurationError
-from l402.limits import Rates, parse_rates
+from l402.limits import Rates, knows_storage, parse_rates
 from l402.protocol.keys import MIN_SECRET_BYTES
 
 _DAY = 86400
+#: No pass is longer than this, seconds; a moment beyond it could not be written down.
+LONGEST = 3660 * _DAY
+_ALL_SATS = 21 * 10**14
 _SERVICE = re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)
 _KEYS = {
     "NODE", "DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PATH", "SECRET_KEY_FALLBACKS", "SERVICE",
@@ -65,13 +68,13 @@ class Settings:
             database_url=read.optional_text("DATABASE_URL", "'postgresql://user@host/name'"),
             secrets=_secrets(read, config.get("SECRET_KEY")),
             service=_service(read),
-            valid_for=read.seconds("VALID_FOR", 3600),
-            invoice_expiry=read.seconds("INVOICE_EXPIRY", 600),
-            max_price=read.whole("MAX_PRICE", 100_000),
+            valid_for=read.seconds("VALID_FOR", 3600, most=LONGEST),
+            invoice_expiry=read.seconds("INVOICE_EXPIRY", 600, most=7 * _DAY),
+            max_price=read.whole("MAX_PRICE", 100_000, most=_ALL_SATS),
             rate_limit=read.rates("RATE_LIMIT", "600/minute"),
             challenge_limit=read.rates("CHALLENGE_LIMIT", "120/minute"),
             challenge_limit_total=read.rates("CHALLENGE_LIMIT_TOTAL", "6000/minute"),
-            ratelimit_storage_uri=read.optional_text("RATELIMIT_STORAGE_URI", "'redis://host'"),
+            ratelimit_storage_uri=_storage(read),
             strict=read.flag("STRICT", None),
             store_grace=read.whole("STORE_GRACE", 60, least=0),
             node_concurrency=read.whole("NODE_CONCURRENCY", 2),
@@ -99,19 +102,19 @@ class _Reader:
             raise _fault(key, "is not text", example)
         return value
 
-    def whole(self, key: str, default: int, least: int = 1) -> int:
+    def whole(self, key: str, default: int, least: int = 1, most: int = 10**9) -> int:
         value = self.given.get(key, default)
         if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
             value = int(value)
-        if type(value) is not int or value < least:
-            raise _fault(key, f"is not a whole number of at least {least}", str(default))
+        if type(value) is not int or not least <= value <= most:
+            raise _fault(key, f"is not a whole number from {least} to {most}", str(default))
         return value
 
-    def seconds(self, key: str, default: int) -> int:
+    def seconds(self, key: str, default: int, most: int) -> int:
         value = self.given.get(key, default)
         if isinstance(value, timedelta):
             self.given[key] = whole_seconds(value)
-        return self.whole(key, default)
+        return self.whole(key, default, most=most)
 
     def flag(self, key: str, default: bool | None) -> bool | None:
         value = self.given.get(key, default)
@@ -202,10 +205,19 @@ def _secret(value: object, key: str) -> bytes:
     return value
 
 
+def _storage(read: _Reader) -> str | None:
+    uri = read.optional_text("RATELIMIT_STORAGE_URI", "'redis://127.0.0.1:6379'")
+    if uri is not None and not knows_storage(uri):
+        raise _fault("RATELIMIT_STORAGE_URI", "names no storage", "'redis://127.0.0.1:6379'")
+    return uri
+
+
 def _file(path: str) -> bytes:
     try:
         return Path(path).read_bytes().strip()
     except OSError as error:
+        # A secret put where its path belongs has no slash: such a value is not repeated.
+        shown = f" {path}" if "/" in path else ""
         raise ConfigurationError(
-            f"L402_SECRET_KEY_PATH: cannot read {path}: {error.strerror}"
-        ) from error
+            f"L402_SECRET_KEY_PATH: cannot read the file{shown}: {error.strerror}"
+        ) from None

@@ -12,6 +12,8 @@ from l402 import L402, current_payment, paywall
 from l402.store import migrate
 from l402.testing import PayingClient
 
+pytest.register_assert_rewrite("support")
+
 SECRET = "correct horse battery staple, 2 x 16 bytes"
 
 

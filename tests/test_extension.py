@@ -61,9 +61,10 @@ def test_init_opens_nothing_and_starts_nothing(
     """No file descriptor, no thread, no database file before the first request."""
     make_app()  # whatever is imported lazily, is
     gc.collect()
-    before = (len(list(Path("/proc/self/fd").iterdir())), threading.active_count())
+    open_files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     make_app(L402_DATABASE_URL=f"sqlite:///{tmp_path}/absent.db")
-    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_files
+    assert threading.active_count() <= threads  # those of earlier tests may have ended
     assert not (tmp_path / "absent.db").exists()
 
 

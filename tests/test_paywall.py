@@ -20,6 +20,7 @@ from l402.testing import PayingClient
     [
         {"sats": -1}, {"sats": 1.5}, {"sats": "10"}, {"sats": True}, {"sats": None},
         {"sats": 1, "service": "no spaces"}, {"sats": 1, "service": ""},
+        {"sats": 1, "valid_for": 10**12},
         {"sats": 1, "valid_for": 0}, {"sats": 1, "valid_for": -5}, {"sats": 1, "valid_for": "1h"},
         {"sats": 1, "valid_for": timedelta(milliseconds=5)},
         {"sats": 1, "limit": "often"}, {"sats": 1, "limit": ""}, {"sats": 1, "limit": "0/minute"},
@@ -275,3 +276,20 @@ def test_apps_in_one_process_share_nothing(make_app: Callable[..., Flask]) -> No
     _, authorization = buy(one)
     assert ask(other, authorization).json["reason"] == "invalid"
     assert isinstance(one.test_client(), PayingClient)
+
+
+def test_a_proxy_that_hides_all_callers_is_named_once(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A loopback peer with forwarding headers and no ProxyFix: one warning; with it, none."""
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    forwarded = {"HTTP_X_FORWARDED_FOR": "198.51.100.7"}
+    bare = app.wsgi_app
+    app.wsgi_app = ProxyFix(bare)  # type: ignore[method-assign]
+    ask(app, environ_overrides=forwarded)
+    assert "ProxyFix" not in caplog.text
+    app.wsgi_app = bare  # type: ignore[method-assign]
+    for _ in range(3):
+        ask(app, environ_overrides=forwarded)
+    assert caplog.text.count("ProxyFix") == 1
