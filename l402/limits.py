@@ -61,7 +61,7 @@ def parse_rates(text: str, name: str) -> Rates:
 
 def knows_storage(uri: str) -> bool:
     """Tell whether a storage of this scheme exists; a wrong one would look like an outage."""
-    known: dict[str, object] = limits.storage.SCHEMES  # type: ignore[attr-defined]
+    known: Mapping[str, object] = limits.storage.SCHEMES  # type: ignore[attr-defined]
     return uri.partition("://")[0] in known
 
 
