@@ -16,12 +16,16 @@ _HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A rule that is sold, with the terms of one of its methods."""
+    """A rule that is sold, with the terms of one of its methods.
+
+    `words` say what one payment buys, such as ``10 sat, any number of calls for 1 h``.
+    """
 
     rule: str
     method: str
     endpoint: str
     terms: Terms
+    words: str
 
 
 def refuse_unsellable(view: Callable[..., Any]) -> None:
@@ -52,12 +56,14 @@ def mark(paid: Callable[..., Any], view: Callable[..., Any], terms: Terms) -> No
 
 def sold(app: Flask) -> Iterator[Route]:
     """Yield every rule and method under a paywall, in the order of registration."""
+    gate: Any = app.extensions.get("l402")
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             terms = getattr(view, _TERMS, None) or _method_terms(view, method)
             if terms is not None:
-                yield Route(rule.rule, method, rule.endpoint, terms)
+                asks = gate.terms(terms, rule.endpoint, method) if gate else terms
+                yield Route(rule.rule, method, rule.endpoint, terms, asks.words())
 
 
 def check(app: Flask) -> None:
