@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from threading import Event, Lock, Thread
 from typing import TypeVar
 
-from l402.errors import StoreError
+from l402.errors import StoreError, StoreUnavailable
 from l402.store import Store
 from l402.store.revocations import Revoked
 
@@ -75,7 +75,8 @@ class Sync:
                     self._read()
         self._start()
         if self._down and not (grace and age <= self._grace):
-            raise self._down
+            # A new one each time: one that is raised again and again keeps every traceback.
+            raise StoreUnavailable(str(self._down))
 
     def count_use(self, token_id: bytes, now: float) -> None:
         """Note a use, to be written later; appending to a deque needs no lock."""
