@@ -74,9 +74,9 @@ class Sync:
                 if self._monotonic() - self._read_at > MAX_AGE and not self._down:
                     self._read()
         self._start()
-        if self._down and not (grace and age <= self._grace):
+        if (down := self._down) and not (grace and age <= self._grace):
             # A new one each time: one that is raised again and again keeps every traceback.
-            raise StoreUnavailable(str(self._down))
+            raise StoreUnavailable(str(down))
 
     def count_use(self, token_id: bytes, now: float) -> None:
         """Note a use, to be written later; appending to a deque needs no lock."""
@@ -125,8 +125,8 @@ class Sync:
     def _run(self) -> None:
         idle = 0
         while not self._stop.wait(_INTERVAL):
-            idle = 0 if self._active or self._down else idle + 1
-            self._active = False
+            busy = self._active or self._down or self._uses or self._challenges
+            idle, self._active = 0 if busy else idle + 1, False
             if idle == _IDLE_TICKS:
                 break
             if not idle:
