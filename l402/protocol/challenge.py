@@ -1,7 +1,7 @@
 """The challenge: ``WWW-Authenticate`` and body of a 402, as deployed clients read them."""
 
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Challenge:
     `price_msat` the price of the request that was refused.
     """
 
-    token: bytes
+    token: bytes = field(repr=False)  # once paid, it opens the view
     invoice: str
     payment_hash: bytes
     msat: int
