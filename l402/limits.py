@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import limits.storage
@@ -152,17 +153,24 @@ def private_limiter(
 ) -> Callable[[], RateLimiter]:
     """Return how to reach a Limiter of our own, made at first use with the host's settings."""
     made: list[RateLimiter] = []
+    making = Lock()
+
+    def make() -> RateLimiter:
+        app = Flask("l402.limits")
+        app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
+        uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)
+        app.config["RATELIMIT_STORAGE_URI"] = uri
+        if uri.startswith(("redis", "valkey")):
+            given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
+            app.config["RATELIMIT_STORAGE_OPTIONS"] = _REDIS_TIMEOUTS | given
+        return Limiter(key_func=str, app=app).limiter
 
     def reach() -> RateLimiter:
         if not made:
-            app = Flask("l402.limits")
-            app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
-            uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)
-            app.config["RATELIMIT_STORAGE_URI"] = uri
-            if uri.startswith(("redis", "valkey")):
-                given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
-                app.config["RATELIMIT_STORAGE_OPTIONS"] = _REDIS_TIMEOUTS | given
-            made.append(Limiter(key_func=str, app=app).limiter)
+            # One at a time: the storage imports its driver, and takes half an import for a fault.
+            with making:
+                if not made:
+                    made.append(make())
         return made[0]
 
     return reach

@@ -206,10 +206,6 @@ def test_a_killed_worker_is_replaced(make_fleet: Callable[..., Fleet], store: St
     assert rows(store, "l402_payment") == 1
 
 
-@pytest.mark.xfail(
-    reason="threads whose first requests meet import redis at once: the limits' library then sees"
-    " half a module, and the worker counts for itself for a second"
-)
 @pytest.mark.redis
 def test_limits_are_exact_over_workers(make_fleet: Callable[..., Fleet], redis: Redis) -> None:
     """With Redis a token's requests are counted over all workers: ten are let in, no more."""
