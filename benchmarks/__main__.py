@@ -17,9 +17,9 @@ def main() -> None:
     print(machine)
     results = []
     with tempfile.TemporaryDirectory() as directory:
-        authorization = shop.prepare(directory)
+        shop.prepare(directory)
         for module in (in_process, served):
-            for name, value, unit, target in module.rows(authorization):
+            for name, value, unit, target in module.rows():
                 print(f"  {name:46} {value:10.2f} {unit:3} {_verdict(value, target)}", flush=True)
                 results.append({"name": name, "value": value, "unit": unit, "target": target})
     _RESULTS.parent.mkdir(exist_ok=True)

@@ -12,14 +12,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.shop import LND, create_app, paid_token
+
 _ROUNDS, _SECONDS, _CONNECTIONS = 5, 3, 8
 
 
-def rows(authorization: str) -> Iterator[tuple[str, float, str, str]]:
+def rows() -> Iterator[tuple[str, float, str, str]]:
     """Yield measurements: name, value, unit, target; the ratio is the median of the rounds'."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit("make bench needs wrk: apt-get install wrk")
+    authorization = paid_token(create_app(LND))
     with _gunicorn() as address:
         bare, paid = [], []
         for _ in range(_ROUNDS):
@@ -49,7 +52,8 @@ def _gunicorn() -> Iterator[str]:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [
         sys.executable, "-m", "gunicorn", "--bind", address, "--worker-class", "gthread",
-        "--workers", "1", "--threads", "4", "--log-level", "error", "benchmarks.shop:create_app()",
+        "--workers", "1", "--threads", "4", "--log-level", "error",
+        f"benchmarks.shop:create_app({LND!r})",
     ]  # fmt: skip
     server = subprocess.Popen(command)
     try:

@@ -1,23 +1,31 @@
 """The app that is measured: one view bare, and the same view under a paywall."""
 
 import os
+import secrets
+import time
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 
 from flask import Flask
 
 from l402 import L402, paywall
+from l402.protocol import token
 from l402.store import migrate
-from l402.testing import PayingClient
 
 UNLIMITED = "1000000000/minute"
 
 
-def create_app() -> Flask:
+#: A real node's settings, as in production; nobody is asked, for paid requests ask no node.
+LND = f"lnd+https://127.0.0.1:1?network=regtest&macaroon=02{'00' * 40}"
+
+
+def create_app(node: str = "simulated:") -> Flask:
     """Return the app on the database that ``BENCH_DATABASE`` names."""
     app = Flask("shop")
-    app.test_client_class = PayingClient
     app.config.update(
-        L402_NODE="simulated:",
+        L402_NODE=node,
+        L402_SERVICE="shop",
         L402_SIMULATED=True,
         L402_SECRET_KEY="only for measuring, never for selling",
         L402_DATABASE_URL=os.environ["BENCH_DATABASE"],
@@ -43,17 +51,24 @@ def add_bare(app: Flask) -> None:
     app.add_url_rule("/bare", "bare", lambda: view())
 
 
+def paid_token(app: Flask) -> str:
+    """Return the Authorization of somebody who has paid for the paid view of `app`."""
+    gate, now, preimage = app.extensions["l402"], int(time.time()), secrets.token_bytes(32)
+    ends = now + 3600
+    grant = token.Grant(
+        "shop", token.PASS, 10_000, gate.defaults.network, now, now, ends, ends, "GET", "paid"
+    )
+    payment_hash = sha256(preimage).digest()
+    raw = token.mint(gate.keys, payment_hash, secrets.token_bytes(32), grant)
+    return f"L402 {b64encode(raw).decode()}:{preimage.hex()}"
+
+
 def view() -> dict[str, str]:
     """The view itself."""
     return {"quote": "A penny saved is a penny earned."}
 
 
-def prepare(directory: str) -> str:
-    """Migrate a new SQLite file, name it in the environment, and return one paid Authorization."""
+def prepare(directory: str) -> None:
+    """Migrate a new SQLite file and name it in the environment."""
     os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'l402.db'}"
     migrate.upgrade(os.environ["BENCH_DATABASE"])
-    client = create_app().test_client()
-    assert isinstance(client, PayingClient)
-    assert client.get("/paid").status_code == 200
-    assert client.authorization
-    return client.authorization
