@@ -6,7 +6,7 @@
 import random
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, json, request
+from flask import Blueprint, Flask, Response, abort, current_app, json, jsonify, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -87,9 +87,12 @@ def fact() -> dict[str, str]:
 
 @api.post("/echo")
 @paywall(sats=10, description="The JSON that you post, returned")
-def echo() -> Any:
+def echo() -> Response:
     """Sell the caller's own words."""
-    return request.get_json()
+    try:
+        return jsonify(request.get_json())
+    except RecursionError:
+        abort(400, "the JSON is nested too deeply")
 
 
 def price_of_rows() -> int:

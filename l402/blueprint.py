@@ -25,25 +25,29 @@ def make_blueprint(gate: Gate) -> Blueprint:
     @blueprint.get("/credential")
     def credential() -> Response:
         """Tell the holder of a paid token its state, expired or revoked too."""
-        if wait := gate.limits.admit_inquiry(request.remote_addr):
-            return Denial(Reason.RATE_LIMITED, retry_after=wait).response()
-        try:
-            tokens = gate.authentic(request.headers.get("Authorization"))
-            if tokens:
-                response = jsonify(_state(gate, tokens[0]))
-                response.headers["Cache-Control"] = "no-store"
-                return response
-        except Malformed as error:
-            return Denial(Reason.MALFORMED, detail=str(error)).response()
-        except Invalid:
-            pass
-        except StoreError:
-            return Denial(Reason.STORE_UNAVAILABLE, retry_after=2).response()
-        return Denial(Reason.NOT_FOUND, detail="no paid token of ours was shown").response()
+        response = _credential(gate)
+        response.headers["Cache-Control"] = "no-store"
+        return gate.mark(response)
 
     if isinstance(gate.desk.node, SimulatedNode):
         _add_wallet(blueprint, gate, gate.desk.node)
     return blueprint
+
+
+def _credential(gate: Gate) -> Response:
+    if wait := gate.limits.admit_inquiry(request.remote_addr):
+        return Denial(Reason.RATE_LIMITED, retry_after=wait).response()
+    try:
+        tokens = gate.authentic(request.headers.get("Authorization"))
+        if tokens:
+            return jsonify(_state(gate, tokens[0]))
+    except Malformed as error:
+        return Denial(Reason.MALFORMED, detail=str(error)).response()
+    except Invalid:
+        pass
+    except StoreError:
+        return Denial(Reason.STORE_UNAVAILABLE, retry_after=2).response()
+    return Denial(Reason.NOT_FOUND, detail="no paid token of ours was shown").response()
 
 
 def wallet_macaroon(keys: KeyRing) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from threading import Lock
 
+from l402.forks import in_child
 from l402.protocol.token import Token
 
 
@@ -16,6 +17,10 @@ class VerifiedTokens:
 
     def __init__(self, size: int = 4096, texts_per_token: int = 4) -> None:
         self._size, self._texts_per_token = size, texts_per_token
+        self._begin()
+        in_child(self._begin)
+
+    def _begin(self) -> None:
         self._tokens: dict[bytes, tuple[Token, ...]] = {}
         self._texts: dict[bytes, list[bytes]] = {}
         self._lock = Lock()

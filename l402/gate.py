@@ -2,7 +2,7 @@
 
 ::
 
-    header text → authorization.parse → token.verify → terms.refusal → limits → store → the view
+    header text → authorization.parse → token.verify → limits → terms.refusal → store → the view
        refused, and paying would help → node.create_invoice → token.mint → challenge → 402
 
 Cheap and stateless first: a forged token never reaches the limiter, a flood never reaches SQL.
@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from flask import Flask
+from flask import Flask, Response
 
-from l402 import signals
+from l402 import routes, signals
 from l402.cache import VerifiedTokens
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, PriceError, StoreError
@@ -89,6 +89,7 @@ class Gate:
                 network=self.defaults.network,
                 endpoint=endpoint,
                 method="GET" if method == "HEAD" else method,
+                sold_directly=routes.sells(self.sender, endpoint, method, terms),
             )
         return self._terms[key]
 
@@ -101,27 +102,25 @@ class Gate:
 
         :raises PriceError: the view's price is none that can be sold at
         """
+        if terms.sats == 0:
+            return CurrentPayment(None)
         try:
             tokens, reason = self.authentic(header), Reason.NO_CREDENTIAL
         except Malformed as error:
             return Denial(Reason.MALFORMED, detail=str(error))
         except Invalid:
             tokens, reason = (), Reason.INVALID
-        # Counted before a price callable runs, which may be dear.
-        if not tokens and (wait := self.limits.admit_challenge(address)):
+        now = self.clock()
+        fitting = [shown for shown in tokens if not terms.misfit(shown, now)]
+        if fitting:
+            return self._open(fitting, terms, now, address)
+        # Whoever holds nothing that fits is counted before a price callable runs: it may be dear.
+        if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        msat = terms.price()
-        if msat == 0:
+        if (msat := terms.price()) == 0:
             return CurrentPayment(None)
-        refusals = []
-        for shown in tokens:
-            outcome = terms.refusal(shown, msat, self.clock()) or self._enter(shown, terms)
-            if not isinstance(outcome, Reason):
-                return outcome
-            refusals.append(outcome)
-        if tokens and (wait := self.limits.admit_challenge(address)):
-            return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return self._challenge(terms, msat, refusals[0] if refusals else reason)
+        misfit = terms.misfit(tokens[0], now) if tokens else None
+        return self._challenge(terms, msat, misfit or reason)
 
     def authentic(self, header: str | None) -> tuple[Token, ...]:
         """Return the tokens of a header that are ours and paid for; none if it shows none.
@@ -145,6 +144,12 @@ class Gate:
             self.verified.put(header, tuple(tokens))
         return tuple(tokens)
 
+    def mark(self, response: Response) -> Response:
+        """Say on an answer of ours if no real money is asked for."""
+        if self.defaults.network == "simulated":
+            response.headers.add("L402-Simulated", "no real money")
+        return response
+
     def sale(self, shown: Token) -> Sale:
         """Return what the record keeps of a token: only what we signed."""
         return Sale(shown.payment_hash, shown.token_id, **shown.grant._asdict())
@@ -154,18 +159,37 @@ class Gate:
         if payment.token:
             self.sync.count_use(payment.token.token_id, self.clock())
 
-    def _enter(self, shown: Token, terms: Terms) -> CurrentPayment | Denial | Reason:
-        """Let a covering token through the limits and the record."""
-        if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
-            return Denial(Reason.RATE_LIMITED, retry_after=wait)
+    def _open(
+        self, fitting: list[Token], terms: Terms, now: float, address: str | None
+    ) -> CurrentPayment | Denial:
+        """Let the first token through that is within its limit, covers the price and is booked."""
+        waits = [self.limits.admit(t.token_id, terms.rates, terms.endpoint) for t in fitting]
+        if all(waits):
+            return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
+        if (msat := terms.price()) == 0:
+            return CurrentPayment(None)
+        reasons: list[Reason] = []
+        denial: Denial | None = None
+        for shown in (shown for shown, wait in zip(fitting, waits, strict=True) if not wait):
+            refusal = terms.refusal(shown, msat, now) or self._record(shown)
+            if refusal is None:
+                return CurrentPayment(shown)
+            if isinstance(refusal, Denial):
+                denial = denial or refusal
+            else:
+                reasons.append(refusal)
+        if denial is None and (wait := self.limits.admit_challenge(address)):
+            denial = Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
+        return denial or self._challenge(terms, msat, reasons[0])
+
+    def _record(self, shown: Token) -> Denial | Reason | None:
+        """See that a covering token is booked and not revoked; return why it is refused if not."""
         try:
             self.sync.require_fresh(grace=shown.booked)
-            if not shown.booked and (refusal := self._book(shown)):
-                return refusal
+            return None if shown.booked else self._book(shown)
         except StoreError as error:
             _log.debug("a valid token met a store that does not answer: %s", error)
             return Denial(Reason.STORE_UNAVAILABLE, retry_after=_RETRY_STORE)
-        return CurrentPayment(shown)
 
     def _book(self, shown: Token) -> Denial | Reason | None:
         """Write a payment into the record, once; return why the token is refused all the same."""
@@ -250,12 +274,20 @@ class Gate:
 
     def _evict(self, revoked: Sequence[Revoked]) -> None:
         """Have revoked tokens ask the record again; it refuses them."""
-        self.verified.evict(lambda shown: any(_concerns(rule, shown) for rule in revoked))
+        if not revoked:
+            return
+        subjects = {rule.subject for rule in revoked if rule.issued_before is None}
+        services = {
+            rule.subject: rule.issued_before.timestamp()
+            for rule in revoked
+            if rule.issued_before is not None
+        }
 
+        def concerns(shown: Token) -> bool:
+            token_id, grant = shown.token_id.hex(), shown.grant
+            names = {token_id, token_id[:16], shown.payment_hash.hex()}
+            return not names.isdisjoint(subjects) or grant.issued_at < services.get(
+                grant.service, 0
+            )
 
-def _concerns(rule: Revoked, shown: Token) -> bool:
-    if rule.issued_before is not None:
-        before = rule.issued_before.timestamp()
-        return rule.subject == shown.grant.service and shown.grant.issued_at < before
-    token_id = shown.token_id.hex()
-    return rule.subject in (token_id, token_id[:16], shown.payment_hash.hex())
+        self.verified.evict(concerns)

@@ -50,7 +50,7 @@ def parse_rates(text: str, name: str) -> Rates:
     :raises ConfigurationError: naming `name`
     """
     try:
-        rates = tuple(parse_many(text))
+        rates = tuple(sorted(parse_many(text), key=lambda rate: rate.get_expiry()))
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{name}: {text!r} is no rate limit; write '60/minute' or '5/second;1000/day'"
@@ -93,20 +93,25 @@ class Limits:
         return self._hit(rates, "view", token_id.hex(), endpoint)
 
     def admit_challenge(self, address: str | None) -> int:
-        """Count a challenge against its address, and against the total over all."""
-        return self._hit(self.challenge, "challenge", bucket(address), share=_FALLBACK_SHARE) or (
-            self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE)
+        """Count a challenge against its address, and against the total over all.
+
+        While the total is full no address is counted, or a flood of them would fill the storage.
+        """
+        return (
+            self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE, count=False)
+            or self._hit(self.challenge, "challenge", bucket(address), share=_FALLBACK_SHARE)
+            or self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE)
         )
 
     def admit_inquiry(self, address: str | None) -> int:
         """Count a question about a credential's state against its address."""
         return self._hit(self.challenge, "inquiry", bucket(address), share=_FALLBACK_SHARE)
 
-    def _hit(self, rates: Rates, *key: str, share: int = 1) -> int:
+    def _hit(self, rates: Rates, *key: str, share: int = 1, count: bool = True) -> int:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                return _wait(self._limiter(), rates, key)
+                return _wait(self._limiter(), rates, key, count)
             except (
                 Exception
             ) as error:  # each storage has errors of its own, and none may stop a sale
@@ -115,7 +120,7 @@ class Limits:
                     "the rate limits' storage failed (%s): each process counts for itself",
                     type(error).__name__,
                 )
-        return _wait(self._fallback, _shared(rates, share), key)
+        return _wait(self._fallback, _shared(rates, share), key, count)
 
 
 def bucket(address: str | None) -> str:
@@ -181,14 +186,16 @@ def _default(config: Mapping[str, Any]) -> str:
     return f"{SCHEME}://" if fixed_window else "memory://"
 
 
-def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...]) -> int:
+def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...], count: bool) -> int:
+    """Count in each rate's window, the shortest first, up to the first that is full."""
     # Strategies store what others cannot read, so each has keys of its own.
     name = "/".join(("l402", limiter.__class__.__name__, *key))
-    full = [rate for rate in rates if not limiter.hit(rate, name)]
-    if not full:
-        return 0
-    resets = (limiter.get_window_stats(rate, name).reset_time for rate in full)
-    return max(1, math.ceil(max(resets) - time.time()))
+    for position, rate in enumerate(rates, 1):
+        if not (limiter.hit(rate, name) if count else limiter.test(rate, name)):
+            full = [rate, *(later for later in rates[position:] if not limiter.test(later, name))]
+            reset = max(limiter.get_window_stats(each, name).reset_time for each in full)
+            return max(1, math.ceil(reset - time.time()))
+    return 0
 
 
 def _shared(rates: Rates, share: int) -> Rates:

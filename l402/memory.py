@@ -9,6 +9,8 @@ from threading import Lock
 
 from limits.storage import Storage
 
+from l402.forks import in_child
+
 SCHEME = "l402-memory"
 
 
@@ -22,6 +24,10 @@ class BoundedMemoryStorage(Storage):
     ) -> None:
         super().__init__(uri, wrap_exceptions=False, **options)
         self._size = size
+        self._begin()
+        in_child(self._begin)
+
+    def _begin(self) -> None:
         self._windows: dict[str, tuple[int, float]] = {}
         self._lock = Lock()
 

@@ -50,6 +50,18 @@ class CurrentPayment:
         return datetime.fromtimestamp(ends, UTC)
 
 
+def require_unsold(asked: Request) -> None:
+    """See that this request has not been sold yet.
+
+    :raises RuntimeError: a view under a paywall calls another one
+    """
+    if _KEY in asked.environ:
+        raise RuntimeError(
+            "a view under @paywall calls another one: one request is sold once; let both call a"
+            " plain function"
+        )
+
+
 def bind(asked: Request, payment: CurrentPayment) -> None:
     """Make `payment` the one of this request."""
     asked.environ[_KEY] = payment

@@ -16,7 +16,7 @@ from l402.denials import Denial
 from l402.errors import ConfigurationError
 from l402.gate import Gate
 from l402.limits import is_loopback, parse_rates
-from l402.payment import CurrentPayment, bind
+from l402.payment import CurrentPayment, bind, require_unsold
 from l402.routes import mark, refuse_unsellable
 from l402.settings import LONGEST, check_service, whole_seconds
 from l402.terms import Terms
@@ -59,9 +59,9 @@ def paywall(
         def paid(*args: P.args, **kwargs: P.kwargs) -> Response:
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             asked: Request = request._get_current_object()  # type: ignore[attr-defined]
-            run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
-            if asked.method == "OPTIONS":  # never charged
-                return app.make_response(run())
+            if asked.method == "OPTIONS":  # never charged, so never the view's own answer
+                return app.make_default_options_response()
+            require_unsold(asked)
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
             header = asked.environ.get("HTTP_AUTHORIZATION")
@@ -70,6 +70,7 @@ def paywall(
                 _warn_of_proxy(gate, asked)
                 return _refused(gate, asks, outcome)
             bind(asked, outcome)
+            run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
             return _served(gate, asks, outcome, run)
 
         mark(paid, view, terms)
@@ -134,22 +135,21 @@ def _refused(gate: Gate, terms: Terms, denial: Denial) -> Response:
             gate.sender, reason=reason, retry_after=denial.retry_after, endpoint=endpoint
         )
     signals.refused.send(gate.sender, reason=reason, endpoint=endpoint)
-    return _simulated(gate, denial.response())
+    return gate.mark(denial.response())
 
 
 def _served(gate: Gate, terms: Terms, payment: CurrentPayment, view: Callable[[], Any]) -> Response:
     """Run the view; what happened is decided here, where it returns."""
     if payment and signals.admitted.receivers:
         signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
+    app = gate.sender
     try:
-        response = gate.sender.make_response(view())
-    except HTTPException as error:
-        if error.get_response().status_code < HTTPStatus.BAD_REQUEST:
-            gate.count_use(payment)
-        raise
+        response = app.make_response(view())
+    except HTTPException as error:  # as Flask would, but with our headers on the answer
+        response = app.make_response(app.handle_user_exception(error))
     if response.status_code < HTTPStatus.BAD_REQUEST:
         gate.count_use(payment)
-    return _simulated(gate, _private(gate, response))
+    return gate.mark(_private(gate, response))
 
 
 def _private(gate: Gate, response: Response) -> Response:
@@ -163,11 +163,13 @@ def _private(gate: Gate, response: Response) -> Response:
         response.vary.add("Authorization")
     else:
         headers.add("Vary", "Authorization")
+    if "www-authenticate" in present:  # some clients would pay again
+        del headers["WWW-Authenticate"]
     if "cache-control" not in present:
         headers.add("Cache-Control", "private")
         return response
     control = response.cache_control
-    if not control.private and not control.no_store:
+    if control.private != "*" and not control.no_store:  # private="field" lets caches store
         if gate.sender.debug and (control.public or control.s_maxage or control.must_revalidate):
             raise RuntimeError(
                 f"a view under @paywall sets Cache-Control: {control}: one shared cache would give"
@@ -176,10 +178,4 @@ def _private(gate: Gate, response: Response) -> Response:
         control.public = False
         del control.s_maxage
         control.private = True
-    return response
-
-
-def _simulated(gate: Gate, response: Response) -> Response:
-    if gate.defaults.network == "simulated":
-        response.headers.add("L402-Simulated", "no real money")
     return response

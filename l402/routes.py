@@ -49,9 +49,16 @@ def refuse_unsellable(view: Callable[..., Any]) -> None:
 def mark(paid: Callable[..., Any], view: Callable[..., Any], terms: Terms) -> None:
     """Note on both functions that `paid` sells `view`; ``functools.wraps`` carries it upward."""
     setattr(paid, _TERMS, terms)
-    inner = getattr(view, "__func__", view)  # a bound method takes no attributes
-    if hasattr(inner, "__dict__"):
-        setattr(inner, _SOLD_BY, paid)
+    for link in _chain(view):
+        inner = getattr(link, "__func__", link)  # a bound method takes no attributes
+        if hasattr(inner, "__dict__"):
+            setattr(inner, _SOLD_BY, paid)
+
+
+def sells(app: Flask, endpoint: str, method: str, terms: Terms) -> bool:
+    """Tell whether an endpoint and method are sold on `terms`, rather than call what is."""
+    view = app.view_functions.get(endpoint)
+    return terms is getattr(view, _TERMS, None) or terms is _method_terms(view, method)
 
 
 def sold(app: Flask) -> Iterator[Route]:
@@ -71,13 +78,12 @@ def check(app: Flask) -> None:
 
     :raises ConfigurationError: it names the view and says what to write
     """
-    reachable = {id(link) for view in app.view_functions.values() for link in _chain(view)}
     for endpoint, view in app.view_functions.items():
-        paid = getattr(view, _SOLD_BY, None)
-        if paid is not None and getattr(view, _TERMS, None) is None and id(paid) not in reachable:
+        if hasattr(view, _SOLD_BY) and getattr(view, _TERMS, None) is None:
             raise ConfigurationError(
-                f"the route of {endpoint} is open: @paywall stands above the route; write"
-                " @app.get(…) first and @paywall(…) below it"
+                f"the route of {endpoint} is open, though its function is under a paywall: write"
+                " @app.get(…) first and @paywall(…) below it; a route that is meant to be free"
+                " needs a function of its own"
             )
         if getattr(view, _TERMS, None) and any(_method_terms(view, m) for m in _HTTP_METHODS):
             raise ConfigurationError(
@@ -87,16 +93,15 @@ def check(app: Flask) -> None:
 
 def _method_terms(view: object, method: str) -> Terms | None:
     """The terms of a ``MethodView``'s method; HEAD is served by its ``get``."""
-    handler = getattr(getattr(view, "view_class", None), method.lower(), None)
-    terms: Terms | None = getattr(handler, _TERMS, None)
-    return terms
+    view_class = getattr(view, "view_class", None)
+    for name in (method.lower(), "dispatch_request"):
+        terms: Terms | None = getattr(getattr(view_class, name, None), _TERMS, None)
+        if terms is not None:
+            return terms
+    return None
 
 
-def _chain(view: Callable[..., Any] | None) -> Iterator[object]:
+def _chain(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
     while view is not None:
         yield view
-        view_class = getattr(view, "view_class", None)
-        for method in _HTTP_METHODS:
-            if handler := getattr(view_class, method.lower(), None):
-                yield handler
         view = getattr(view, "__wrapped__", None)

@@ -7,9 +7,7 @@ revocations older than `MAX_AGE` while the store answers.
 
 import atexit
 import logging
-import os
 import time
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -17,6 +15,7 @@ from threading import Event, Lock, Thread
 from typing import TypeVar
 
 from l402.errors import StoreError, StoreUnavailable
+from l402.forks import in_child, weakly
 from l402.store import Store
 from l402.store.revocations import Revoked
 
@@ -42,8 +41,8 @@ class Sync:
         self._store, self._evict, self._grace = store, evict, grace
         self._monotonic = monotonic
         self._begin()
-        os.register_at_fork(after_in_child=_weakly(self._begin))
-        atexit.register(_weakly(self.close))
+        in_child(self._begin)
+        atexit.register(weakly(self.close))
 
     def _begin(self) -> None:
         """Start afresh, also in a forked child: the parent's thread and counts are the parent's."""
@@ -109,14 +108,16 @@ class Sync:
     def close(self) -> None:
         """End the thread and write what was counted, as far as the store lets us."""
         self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5)
+        if thread := self._thread:
+            thread.join(timeout=5)
         try:
             self.flush()
         except StoreError:
             return
 
     def _start(self) -> None:
+        if self._thread is not None:  # it may hold the lock while it waits for the store
+            return
         with self._lock:
             if self._thread is None and not self._stop.is_set():
                 self._thread = Thread(target=self._run, name="l402-sync", daemon=True)
@@ -125,8 +126,8 @@ class Sync:
     def _run(self) -> None:
         idle = 0
         while not self._stop.wait(_INTERVAL):
-            busy = self._active or self._down or self._uses or self._challenges
-            idle, self._active = 0 if busy else idle + 1, False
+            idle = 0 if self._active or self._down or self._counted() else idle + 1
+            self._active = False
             if idle == _IDLE_TICKS:
                 break
             if not idle:
@@ -134,14 +135,20 @@ class Sync:
         with self._lock:
             self._thread = None
 
+    def _counted(self) -> bool:
+        counts = (self._uses, self._challenges, self._use_counts, self._challenge_counts)
+        return any(counts)
+
     def _tick(self) -> None:
-        with self._lock:
-            self._read()
-        if not self._down:
-            try:
+        try:
+            with self._lock:
+                self._read()
+            if not self._down:
                 self.flush()
-            except StoreError as error:
-                _log.warning("counts wait for the store: %s", error)
+        except StoreError as error:
+            _log.warning("counts wait for the store: %s", error)
+        except Exception:  # the thread must live on, or no revocation would be learnt of
+            _log.exception("the record could not be read or written")
 
     def _read(self) -> None:
         begun = self._monotonic()
@@ -156,17 +163,6 @@ class Sync:
             _log.warning("the store answers again")
         self._evict(revoked)
         self._read_at, self._down = begun, None
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a call of `method` that does not keep its object alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if bound := reference():
-            bound()
-
-    return call
 
 
 def _drain(queue: deque[_T]) -> list[_T]:

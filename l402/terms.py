@@ -16,7 +16,8 @@ class Terms:
     """The terms of one endpoint and method. Empty fields are filled from the app's settings.
 
     `sats` is a price in satoshis, or a callable that gives one within the request. `valid_for`
-    is a pass's length in seconds.
+    is a pass's length in seconds. `sold_directly` is false where the endpoint's view is not the
+    one that is sold, but calls it.
     """
 
     sats: int | Callable[[], int]
@@ -28,6 +29,7 @@ class Terms:
     endpoint: str = ""
     method: str = ""
     kind: str = PASS
+    sold_directly: bool = True
 
     def price(self) -> int:
         """Return this request's price in msat.
@@ -48,8 +50,8 @@ class Terms:
             raise PriceError(f"the price callable {name} gave {sats!r}; return an int >= 0 of sats")
         return sats * 1000
 
-    def refusal(self, token: Token, msat: int, now: float) -> Reason | None:
-        """Return why `token` does not cover a request priced at `msat`, or None if it does."""
+    def misfit(self, token: Token, now: float) -> Reason | None:
+        """Return why `token` opens nothing here at any price, or None if it may."""
         grant = token.grant
         if grant.network != self.network:
             return Reason.WRONG_NETWORK
@@ -59,7 +61,13 @@ class Terms:
             return Reason.WRONG_KIND
         if now >= min(grant.ends_at, grant.valid_until, grant.starts_at + self.valid_for):
             return Reason.EXPIRED
-        if grant.msat < msat and not self._sold_here(token):
+        return None
+
+    def refusal(self, token: Token, msat: int, now: float) -> Reason | None:
+        """Return why `token` does not cover a request priced at `msat`, or None if it does."""
+        if misfit := self.misfit(token, now):
+            return misfit
+        if token.grant.msat < msat and not self._sold_here(token):
             return Reason.PRICE_TOO_LOW
         if not all(self._permits(token, *limit, msat, now) for limit in token.limits):
             return Reason.NARROWED
@@ -68,7 +76,11 @@ class Terms:
     def _sold_here(self, token: Token) -> bool:
         """What was bought at this endpoint for a constant price stays good till its end."""
         sold_for = (token.grant.endpoint, token.grant.method)
-        return not callable(self.sats) and sold_for == (self.endpoint, self.method)
+        return (
+            self.sold_directly
+            and not callable(self.sats)
+            and sold_for == (self.endpoint, self.method)
+        )
 
     def _permits(self, token: Token, field: str, value: str, msat: int, now: float) -> bool:
         """Tell whether a limit that a holder appended lets this request pass."""

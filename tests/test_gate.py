@@ -418,3 +418,45 @@ def test_racing_first_presentations_are_booked_once(app: Flask, database: str) -
     assert statuses == [200] * 8
     assert len(seen) == 1
     assert rows(database, "l402_payment") == 1
+
+
+def test_a_limited_token_does_not_spoil_a_good_one(make_app: Callable[..., Flask]) -> None:
+    """Of two covering tokens one is over its rate: the other opens the view."""
+    app = make_app(L402_RATE_LIMIT="2/hour")
+    _, spent = buy(app)
+    assert [ask(app, spent).status_code for _ in range(2)] == [200, 429]
+    _, fresh = buy(app)
+    assert ask(app, f"{spent}, {fresh}").status_code == 200
+
+
+def test_a_price_callable_never_runs_uncounted(make_app: Callable[..., Flask]) -> None:
+    """Neither a stale token nor a cheap one lets anybody run a price callable without limit."""
+    from l402 import paywall
+
+    app = make_app(L402_CHALLENGE_LIMIT="5/hour", L402_RATE_LIMIT="5/hour")
+    ran: list[int] = []
+
+    @app.get("/priced")
+    @paywall(sats=lambda: ran.append(1) or 20)
+    def priced() -> str:
+        return ""
+
+    _, cheap = buy(app)
+    for _ in range(20):
+        ask(app, cheap, "/priced")
+        ask(app, path="/priced")
+    assert len(ran) <= 10
+
+
+def test_a_forked_child_asks_the_record_again(app: Flask) -> None:
+    """What the parent had verified and booked, and its locks, are not the child's."""
+    import os
+
+    _, authorization = buy(app)
+    gate = app.extensions["l402"]
+    gate.store.revocations.revoke("token", gate.authentic(authorization)[0].token_id.hex())
+    with gate.verified._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if ask(app, authorization).status_code == 402 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -338,3 +338,20 @@ def test_redis_dies_and_comes_back(redis_server):
     clock.advance(2)
     assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
     assert admitted(lambda: limits.admit_challenge("192.0.2.1")) == 8
+
+
+def test_a_full_window_costs_no_longer_one():
+    """What the short window refuses is not counted in the long one."""
+    limits = make_limits(token="20/day;2/hour")
+    for _ in range(40):
+        limits.admit(TOKEN, None, "quote")
+    assert limits.admit(TOKEN, None, "quote") <= 3600
+
+
+def test_a_flood_of_addresses_cannot_reset_the_total():
+    """While the total is full no address is counted, so none can push the total out."""
+    limits = make_limits(total="100/day")
+    admitted = sum(
+        not limits.admit_challenge(f"2001:db8:{n >> 16:x}:{n & 65535:x}::1") for n in range(70_000)
+    )
+    assert admitted == 100

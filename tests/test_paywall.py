@@ -293,3 +293,132 @@ def test_a_proxy_that_hides_all_callers_is_named_once(
     for _ in range(3):
         ask(app, environ_overrides=forwarded)
     assert caplog.text.count("ProxyFix") == 1
+
+
+def test_a_paywall_above_another_decorator_above_the_route_is_found(
+    make_app: Callable[..., Flask],
+) -> None:
+    """A decorator between the paywall and the route does not hide that the route is open."""
+    from functools import wraps
+
+    app = make_app()
+
+    def login_required(view: Callable[[], str]) -> Callable[[], str]:
+        return wraps(view)(lambda: view())
+
+    @paywall(sats=1)
+    @login_required
+    @app.get("/open")
+    def view() -> str:
+        return "leaked"
+
+    with pytest.raises(ConfigurationError, match="open"):
+        ask(app, path="/open")
+
+
+def test_a_second_route_below_the_paywall_is_found(make_app: Callable[..., Flask]) -> None:
+    """A route that is sold does not excuse another one of the same function that is open."""
+    app = make_app()
+
+    @app.get("/a", endpoint="a")
+    @paywall(sats=1)
+    @app.get("/b", endpoint="b")
+    def view() -> str:
+        return "leaked"
+
+    with pytest.raises(ConfigurationError, match="route of b is open"):
+        ask(app, path="/b")
+
+
+def test_a_cheap_pass_opens_no_dear_helper(app: Flask) -> None:
+    """A view that calls a dearer one neither sells it at its own price nor serves it twice."""
+
+    @paywall(sats=100)
+    def full() -> str:
+        return "dear"
+
+    @app.get("/nested")
+    @paywall(sats=1)
+    def nested() -> Any:
+        return full()
+
+    @app.get("/through")
+    def through() -> Any:
+        from flask import request
+
+        return full() if "full" in request.args else cheap()
+
+    @paywall(sats=1)
+    def cheap() -> str:
+        return "cheap"
+
+    client, authorization = buy(app, "/through")
+    assert client.payments == 1
+    assert ask(app, authorization, "/through?full=1").json["reason"] == "price_too_low"
+    challenge = ask(app, path="/nested")
+    assert challenge.status_code == 402
+    with pytest.raises(RuntimeError, match="sold once"):
+        buy(app, "/nested")
+
+
+def test_options_never_runs_the_view(app: Flask) -> None:
+    """Where a route lists OPTIONS, the answer is Flask's default and not what is sold."""
+
+    @app.route("/o", methods=["GET", "OPTIONS"])
+    @paywall(sats=10)
+    def o() -> str:
+        return "secret"
+
+    response = ask(app, path="/o", method="OPTIONS")
+    assert (response.status_code, response.data) == (200, b"")
+
+
+def test_free_views_are_never_limited(make_app: Callable[..., Flask]) -> None:
+    """`sats=0` serves everybody, and costs nobody a challenge."""
+    app = make_app(L402_CHALLENGE_LIMIT="2/hour")
+
+    @app.get("/gratis")
+    @paywall(sats=0)
+    def gratis() -> str:
+        return str(bool(current_payment))
+
+    assert {ask(app, path="/gratis").data for _ in range(5)} == {b"False"}
+    assert ask(app).status_code == 402
+
+
+def test_a_dispatching_view_is_found_on_sale(app: Flask) -> None:
+    """A class that sells its dispatch_request is listed like any other."""
+    from flask.views import View
+
+    from l402 import sold
+
+    class Dispatching(View):
+        @paywall(sats=3)
+        def dispatch_request(self) -> str:
+            return "sold"
+
+    app.add_url_rule("/dispatching", view_func=Dispatching.as_view("dispatching"))
+    assert ask(app, path="/dispatching").status_code == 402
+    assert "/dispatching" in {route.rule for route in sold(app)}
+
+
+def test_answers_raised_by_a_paid_view_are_private_too(app: Flask) -> None:
+    """abort() gets our headers, and a public answer in it is made private; no scheme of its own."""
+
+    @app.get("/raised/<what>")
+    @paywall(sats=1)
+    def raised(what: str) -> Any:
+        if what == "missing":
+            abort(404)
+        response = make_response("sold")
+        response.headers["Cache-Control"] = 'public, private="set-cookie"'
+        response.headers["WWW-Authenticate"] = 'Basic realm="x"'
+        abort(response)
+
+    _, authorization = buy(app, "/raised/answer")
+    missing = ask(app, authorization, "/raised/missing")
+    assert (missing.status_code, missing.headers["Vary"]) == (404, "Authorization")
+    assert missing.headers["L402-Simulated"]
+    answer = ask(app, authorization, "/raised/answer")
+    assert answer.headers["Cache-Control"] == "private"
+    assert "WWW-Authenticate" not in answer.headers
