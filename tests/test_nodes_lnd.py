@@ -100,6 +100,13 @@ def test_look_up_before_the_first_invoice(node, server):
     assert node.look_up(HASH) is Settlement.GONE
 
 
+def test_a_macaroon_cut_short(node, server):
+    """A macaroon that begins like one and is none is told apart from one without rights."""
+    refuse(server, "unmarshal v2: varint value out of range")
+    with pytest.raises(NodeRefused, match="could not read the macaroon as one"):
+        node.look_up(HASH)
+
+
 def test_a_payment_in_flight(node, server):
     """An accepted payment is held and can still be sent back: it is not settled."""
     say(server, "settled", state="ACCEPTED")

@@ -22,6 +22,7 @@ _REFUSALS = (
     ("verification failed", f"the macaroon is not of this lnd or was withdrawn; {_BAKE}"),
     ("cannot determine data format", _NO_MACAROON),
     ("encoding/hex", _NO_MACAROON),
+    ("unmarshal v", _NO_MACAROON),
     ("expected 1 macaroon", "no macaroon reached lnd; does a proxy strip Grpc-Metadata-macaroon?"),
     ("wallet locked", "lnd's wallet is locked; unlock it: lncli unlock"),
     ("wallet not created", "lnd has no wallet yet; create one: lncli create"),

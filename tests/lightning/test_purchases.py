@@ -157,7 +157,7 @@ class TestStrict:
         assert (books.payments, books.received) == (1, 10)
 
     def test_node_stopped(self, regtest, strict_shop, books):
-        """A recorded payment needs no look-up, not even in a new process; another one waits."""
+        """A recorded payment needs no look-up; another one waits while the node is stopped."""
         recorded = buy(regtest, ask(strict_shop, "/quote"))
         assert ask(strict_shop, "/quote", recorded).status_code == 200
         paid = buy(regtest, ask(strict_shop, "/quote"))
