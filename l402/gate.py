@@ -2,7 +2,7 @@
 
 ::
 
-    header text → authorization.parse → token.verify → limits → terms.refusal → store → the view
+    header text → authorization.parse → token.verify → limits → terms → store → the view
        refused, and paying would help → node.create_invoice → token.mint → challenge → 402
 
 Cheap and stateless first: a forged token never reaches the limiter, a flood never reaches SQL.
@@ -168,19 +168,25 @@ class Gate:
             return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
         if (msat := terms.price()) == 0:
             return CurrentPayment(None)
-        reasons: list[Reason] = []
-        denial: Denial | None = None
-        for shown in (shown for shown, wait in zip(fitting, waits, strict=True) if not wait):
-            refusal = terms.refusal(shown, msat, now) or self._record(shown)
-            if refusal is None:
-                return CurrentPayment(shown)
+        refusals: list[Denial | Reason] = []
+        for shown, wait in zip(fitting, waits, strict=True):
+            if not wait:
+                refusal = terms.shortfall(shown, msat, now) or self._record(shown)
+                if refusal is None:
+                    return CurrentPayment(shown)
+                refusals.append(refusal)
+        return self._refuse(refusals, terms, msat, address)
+
+    def _refuse(
+        self, refusals: list[Denial | Reason], terms: Terms, msat: int, address: str | None
+    ) -> Denial:
+        """Answer the holder of tokens of which none opens: only where paying helps, by an offer."""
+        for refusal in refusals:
             if isinstance(refusal, Denial):
-                denial = denial or refusal
-            else:
-                reasons.append(refusal)
-        if denial is None and (wait := self.limits.admit_challenge(address)):
-            denial = Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return denial or self._challenge(terms, msat, reasons[0])
+                return refusal
+        if wait := self.limits.admit_challenge(address):
+            return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
+        return self._challenge(terms, msat, Reason(refusals[0]))
 
     def _record(self, shown: Token) -> Denial | Reason | None:
         """See that a covering token is booked and not revoked; return why it is refused if not."""

@@ -190,9 +190,10 @@ def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...], count: bool)
     """Count in each rate's window, the shortest first, up to the first that is full."""
     # Strategies store what others cannot read, so each has keys of its own.
     name = "/".join(("l402", limiter.__class__.__name__, *key))
-    for position, rate in enumerate(rates, 1):
-        if not (limiter.hit(rate, name) if count else limiter.test(rate, name)):
-            full = [rate, *(later for later in rates[position:] if not limiter.test(later, name))]
+    ask = limiter.hit if count else limiter.test
+    for rate in rates:
+        if not ask(rate, name):
+            full = [each for each in rates if each is rate or not limiter.test(each, name)]
             reset = max(limiter.get_window_stats(each, name).reset_time for each in full)
             return max(1, math.ceil(reset - time.time()))
     return 0

@@ -8,7 +8,9 @@ from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Any, ParamSpec
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response
+from flask.ctx import RequestContext
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from l402 import signals
@@ -57,8 +59,8 @@ def paywall(
 
         @wraps(view)
         def paid(*args: P.args, **kwargs: P.kwargs) -> Response:
-            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-            asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+            context: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]
+            app, asked = context.app, context.request
             if asked.method == "OPTIONS":  # never charged, so never the view's own answer
                 return app.make_default_options_response()
             require_unsold(asked)

@@ -63,15 +63,18 @@ class Terms:
             return Reason.EXPIRED
         return None
 
-    def refusal(self, token: Token, msat: int, now: float) -> Reason | None:
-        """Return why `token` does not cover a request priced at `msat`, or None if it does."""
-        if misfit := self.misfit(token, now):
-            return misfit
+    def shortfall(self, token: Token, msat: int, now: float) -> Reason | None:
+        """Return why a fitting `token` does not cover this request, or None if it does."""
         if token.grant.msat < msat and not self._sold_here(token):
             return Reason.PRICE_TOO_LOW
-        if not all(self._permits(token, *limit, msat, now) for limit in token.limits):
-            return Reason.NARROWED
+        for limit in token.limits:
+            if not self._permits(token, *limit, msat, now):
+                return Reason.NARROWED
         return None
+
+    def refusal(self, token: Token, msat: int, now: float) -> Reason | None:
+        """Return why `token` does not cover a request priced at `msat`, or None if it does."""
+        return self.misfit(token, now) or self.shortfall(token, msat, now)
 
     def _sold_here(self, token: Token) -> bool:
         """What was bought at this endpoint for a constant price stays good till its end."""
