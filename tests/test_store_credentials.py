@@ -133,6 +133,9 @@ def test_page_narrowed(store: Store) -> None:
     assert tokens(page(now=NOW, active=False)) == numbered(3, 1)
     assert tokens(page(now=NOW, active=False, revoked=False, service="quotes")) == numbered(3)
     assert page(now=NOW, service="none") == []
+    store.payments.admit(sale(4, valid_until=ISSUED + 70), NOW)
+    assert tokens(page(now=NOW, active=True)) == sorted(numbered(2, 4), reverse=True)
+    assert tokens(page(now=NOW + HOUR, active=True)) == numbered(2)
 
 
 def test_count_uses(store: Store) -> None:

@@ -199,7 +199,30 @@ def test_schema_lost(store: Store) -> None:
     assert store.payments.admit(sale(), NOW).first
 
 
+def test_schema_after_a_failure(store: Store) -> None:
+    """After a failure the tables are looked at again: it may be another database by now."""
+    set_version(store, "9999")
+    store.ping()
+    with pytest.raises(StoreUnavailable):
+        store.payments.admit(sale(msat=-1), NOW)
+    with pytest.raises(SchemaOutdated, match="later release"):
+        store.ping()
+
+
 # --- faults
+
+
+def test_latest_commit(store: Store) -> None:
+    """Each statement on a connection lent for reading sees what was committed before it."""
+    url = store.db.url
+    if url.get_backend_name() == "postgresql":  # where a transaction would hold on to its snapshot
+        url = url.set(query={"options": "-c default_transaction_isolation=serializable"})
+    count = text("SELECT count(*) FROM l402_payment")
+    other = Store(url.render_as_string(hide_password=False))
+    with closing(other), other.db.read() as connection:
+        assert connection.execute(count).scalar() == 0
+        store.payments.admit(sale(), NOW)
+        assert connection.execute(count).scalar() == 1
 
 
 def test_block_that_fails(store: Store) -> None:

@@ -1,12 +1,12 @@
 """Booking payments, once each."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from support.sales import ISSUED, NOW, payment_hash, sale, token_id
 
 from l402.errors import StoreUnavailable
 from l402.store import Standing, Store
-from l402.store.tables import credential, payment
+from l402.store.tables import credential, payment, revocation
 
 pytest_plugins = ["support.databases"]
 
@@ -141,3 +141,28 @@ def test_negative_amount(store: Store) -> None:
     with pytest.raises(StoreUnavailable, match=r"(?i)check"):
         store.payments.admit(sale(msat=-1), NOW)
     assert rows(store) == rows(store, credential) == []
+
+
+def test_booked_as_revoked_for_ever(store: Store) -> None:
+    """What was revoked at its first presentation stays so, even when the revocation is purged."""
+    store.revocations.revoke("token", token_id(1).hex())
+    store.payments.admit(sale(), NOW)
+    with store.db.write() as connection:
+        connection.execute(delete(revocation))
+    assert store.payments.admit(sale(), NOW) == REVOKED
+
+
+def test_lost_race(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds a payment booked only when writing it undoes what it began, and looks again."""
+    other = sale(2, payment_hash=payment_hash(1))
+    look_up = store.payments._look_up
+
+    def meanwhile(row):
+        monkeypatch.setattr(store.payments, "_look_up", look_up)
+        found = look_up(row)
+        store.payments.admit(sale(1), NOW)
+        return found
+
+    monkeypatch.setattr(store.payments, "_look_up", meanwhile)
+    assert store.payments.admit(other, NOW) == REVOKED
+    assert [row.token_id for row in rows(store, credential)] == [token_id(1).hex()]
