@@ -163,30 +163,29 @@ class Gate:
         self, fitting: list[Token], terms: Terms, now: float, address: str | None
     ) -> CurrentPayment | Denial:
         """Let the first token through that is within its limit, covers the price and is booked."""
-        waits = [self.limits.admit(t.token_id, terms.rates, terms.endpoint) for t in fitting]
-        if all(waits):
-            return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
+        within = [shown for shown in fitting if not self._wait(shown, terms)]
+        if not within:
+            return Denial(Reason.RATE_LIMITED, retry_after=self._wait(fitting[0], terms))
         if (msat := terms.price()) == 0:
             return CurrentPayment(None)
-        refusals: list[Denial | Reason] = []
-        for shown, wait in zip(fitting, waits, strict=True):
-            if not wait:
-                refusal = terms.shortfall(shown, msat, now) or self._record(shown)
-                if refusal is None:
-                    return CurrentPayment(shown)
-                refusals.append(refusal)
-        return self._refuse(refusals, terms, msat, address)
-
-    def _refuse(
-        self, refusals: list[Denial | Reason], terms: Terms, msat: int, address: str | None
-    ) -> Denial:
-        """Answer the holder of tokens of which none opens: only where paying helps, by an offer."""
-        for refusal in refusals:
+        reasons: list[Reason] = []
+        denials: list[Denial] = []
+        for shown in within:
+            refusal = terms.shortfall(shown, msat, now) or self._record(shown)
+            if refusal is None:
+                return CurrentPayment(shown)
             if isinstance(refusal, Denial):
-                return refusal
+                denials.append(refusal)
+            else:
+                reasons.append(refusal)
+        if denials:
+            return denials[0]
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return self._challenge(terms, msat, Reason(refusals[0]))
+        return self._challenge(terms, msat, reasons[0])
+
+    def _wait(self, shown: Token, terms: Terms) -> int:
+        return self.limits.admit(shown.token_id, terms.rates, terms.endpoint)
 
     def _record(self, shown: Token) -> Denial | Reason | None:
         """See that a covering token is booked and not revoked; return why it is refused if not."""

@@ -54,7 +54,7 @@ class Sync:
         self._active = False
         self._uses: deque[tuple[bytes, float]] = deque()
         self._challenges: deque[tuple[float, str, str]] = deque()
-        self._use_counts: dict[bytes, tuple[int, datetime]] = {}
+        self._use_counts: dict[bytes, tuple[int, float]] = {}
         self._challenge_counts: Counter[tuple[date, str, str]] = Counter()
 
     def require_fresh(self, *, grace: bool = False) -> None:
@@ -96,13 +96,18 @@ class Sync:
                     datetime.fromtimestamp(now, UTC).date(), service, endpoint
                 ] += 1
             for token_id, now in _drain(self._uses):
-                count, _ = self._use_counts.get(token_id, (0, None))
-                self._use_counts[token_id] = (count + 1, datetime.fromtimestamp(now, UTC))
+                count, _ = self._use_counts.get(token_id, (0, 0.0))
+                self._use_counts[token_id] = count + 1, now
             if self._challenge_counts:
                 self._store.counts.count_challenges(self._challenge_counts)
                 self._challenge_counts.clear()
             if self._use_counts:
-                self._store.credentials.count_uses(self._use_counts)
+                self._store.credentials.count_uses(
+                    {
+                        token_id: (count, datetime.fromtimestamp(last, UTC))
+                        for token_id, (count, last) in self._use_counts.items()
+                    }
+                )
                 self._use_counts.clear()
 
     def close(self) -> None:
