@@ -59,9 +59,9 @@ class Terms:
             return Reason.WRONG_SERVICE
         if grant.kind != self.kind:
             return Reason.WRONG_KIND
-        if now >= min(grant.ends_at, grant.valid_until, grant.starts_at + self.valid_for):
+        if now >= grant.ends_at or now >= grant.valid_until:
             return Reason.EXPIRED
-        return None
+        return Reason.EXPIRED if now >= grant.starts_at + self.valid_for else None
 
     def shortfall(self, token: Token, msat: int, now: float) -> Reason | None:
         """Return why a fitting `token` does not cover this request, or None if it does."""
