@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from support.sales import ISSUED, NOW, payment_hash, sale, token_id
 
+from l402.errors import StoreUnavailable
 from l402.store import Store
 
 pytest_plugins = ["support.databases"]
@@ -149,3 +150,11 @@ def test_count_uses(store: Store) -> None:
     assert (one.uses, one.last_used_at) == (5, NOW + HOUR)
     assert (two.uses, two.last_used_at) == (1, NOW)
     assert store.credentials.state(token_id(9)) is None
+
+
+def test_naive_time(store: Store) -> None:
+    """A time without a zone is refused, for it would be another moment on each machine."""
+    store.payments.admit(sale(1), NOW)
+    with pytest.raises(StoreUnavailable, match="time zone"):
+        store.credentials.count_uses({token_id(1): (1, NOW.replace(tzinfo=None))})
+    assert store.credentials.state(token_id(1)).uses == 0

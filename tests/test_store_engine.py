@@ -17,7 +17,7 @@ from support.sales import NOW, payment_hash, sale
 from support.wires import Silent, Wire
 
 from l402.errors import ConfigurationError, SchemaOutdated, StoreError, StoreUnavailable
-from l402.store import Store, migrate
+from l402.store import Standing, Store, migrate
 from l402.store.faults import Interrupted
 from l402.store.tables import VERSION_TABLE
 
@@ -396,6 +396,21 @@ def test_cut_connections(postgres_server: PostgresServer, postgres_url: str) -> 
             postgres_server.execute(cut.format(store.db.url.database))
             act()
         assert store.credentials.state(sale().token_id).uses == 1
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("after", [False, True])
+def test_cut_in_mid_commit(postgres_server: PostgresServer, postgres_url: str, after: bool) -> None:
+    """A connection lost in its commit leaves one row, and at most one call is the first."""
+    migrate.upgrade(postgres_url)
+    with Wire(postgres_server.port) as wire:
+        url = postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        with closing(Store(url)) as store:
+            for number in range(5):
+                wire.cut(b"COMMIT\0", after=after)
+                standing = store.payments.admit(sale(number), NOW)
+                assert standing == Standing(first=not after, revoked=False, late=False)
+            assert len(store.credentials.page(now=NOW)) == 5
 
 
 @pytest.mark.postgres

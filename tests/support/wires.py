@@ -18,13 +18,15 @@ class Silent:
 
 
 class Wire:
-    """A TCP forwarder to a port of loopback that can stop delivering without closing anything."""
+    """A TCP forwarder to a port of loopback that can stop delivering, or be cut."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._delivers = threading.Event()
         self._delivers.set()
         self._sockets: list[socket.socket] = []
+        self._cut_at: bytes | None = None
+        self._cut_after = False
 
     def __enter__(self) -> "Wire":
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -50,21 +52,35 @@ class Wire:
         """Deliver again, beginning with what was held back."""
         self._delivers.set()
 
+    def cut(self, request: bytes, *, after: bool) -> None:
+        """Cut the next connection that sends `request`: before it arrives, or its answer."""
+        self._cut_at, self._cut_after = request, after
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [client, server]
-                self._spawn(self._forward, client, server)
-                self._spawn(self._forward, server, client)
+                self._spawn(self._forward, client, server, True)
+                self._spawn(self._forward, server, client, False)
 
-    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._delivers.wait()
+                if asks and self._cut_at and self._cut_at in data:
+                    self._cut_at = None
+                    if self._cut_after:
+                        # Nothing more reaches the client, but the server does what it was asked.
+                        source.shutdown(socket.SHUT_RDWR)
+                        target.sendall(data)
+                        target.shutdown(socket.SHUT_WR)
+                        return
+                    break
                 target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
+            source.shutdown(socket.SHUT_RDWR)
+            target.shutdown(socket.SHUT_RDWR)
 
     def _spawn(self, run: object, *args: object) -> None:
         threading.Thread(target=run, args=args, daemon=True).start()  # type: ignore[arg-type]
