@@ -21,6 +21,8 @@ from l402.store.url import parse, shown
 PATIENCE = 2.0
 #: Seconds that a report over the whole record may take.
 LEISURE = 600.0
+#: Rows that a report keeps in memory at a time.
+_ROWS = 1000
 #: Upper ends of the pauses, in seconds, before a transaction that lost a race runs again.
 _PAUSES = (0.005, 0.02, 0.08, 0.2)
 
@@ -35,6 +37,7 @@ class _Engines(Protocol):
     in_memory: bool
 
     def read(self, patience: float) -> AbstractContextManager[Connection]: ...
+    def snapshot(self, patience: float) -> AbstractContextManager[Connection]: ...
     def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
     def close(self) -> None: ...
     def before_fork(self) -> None: ...
@@ -70,6 +73,18 @@ class Database:
         self._check()
         with self._telling(), self._engines.read(patience or PATIENCE) as connection:
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Lend a connection all of whose statements read the record as it is at one moment.
+
+        For reports: it holds no one up, each statement may take `LEISURE`, and rows are streamed.
+
+        :raises StoreError: as `read`
+        """
+        self._check()
+        with self._telling(), self._engines.snapshot(LEISURE) as connection:
+            yield connection.execution_options(yield_per=_ROWS)
 
     @contextmanager
     def write(self, durable: bool = False) -> Iterator[Connection]:

@@ -65,12 +65,22 @@ class Postgres:
             connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(patience))},
         )
         self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+        self._snapshots = self._writer.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
         event.listen(self._writer, "do_connect", _connect)
 
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
         """Lend a connection on which each statement reads the latest commit."""
         with self._reader.connect() as connection:
+            _driver(connection).patience = patience
+            yield connection
+
+    @contextmanager
+    def snapshot(self, patience: float) -> Iterator[Connection]:
+        """Lend a connection on which every statement reads what the first one read."""
+        with self._snapshots.connect() as connection:
             _driver(connection).patience = patience
             yield connection
 

@@ -57,6 +57,14 @@ class SQLite:
             yield connection
 
     @contextmanager
+    def snapshot(self, patience: float) -> Iterator[Connection]:
+        """Lend a connection on which every statement reads what the first one read."""
+        with self.read(patience) as connection:
+            if not self.in_memory:
+                connection.exec_driver_sql("BEGIN")  # deferred; given back, it is rolled back
+            yield connection
+
+    @contextmanager
     def write(self, durable: bool = False) -> Iterator[Connection]:
         """Lend the writer for one transaction; `durable` ones survive a power cut too."""
         if not self._turn.acquire(timeout=self.patience):
