@@ -5,6 +5,7 @@ from sqlalchemy import text
 from l402.store.counts import Counts
 from l402.store.credentials import Credentials
 from l402.store.engine import Database
+from l402.store.ledger import Ledger
 from l402.store.payments import Payments, Sale, Standing
 from l402.store.revocations import Revocations
 
@@ -25,6 +26,7 @@ class Store:
         self.credentials = Credentials(self.db)
         self.revocations = Revocations(self.db)
         self.counts = Counts(self.db)
+        self.ledger = Ledger(self.db)
 
     def __repr__(self) -> str:
         return f"Store({self.db!r})"

@@ -111,3 +111,109 @@ class ChallengeCount(Base):
 
     def __repr__(self) -> str:
         return f"<ChallengeCount {self.day} {self.service} {self.endpoint}: {self.challenges}>"
+
+
+class Ledger(Base):
+    """This record's identity: one row, drawn at random when its tables were made."""
+
+    __table__ = tables.ledger
+
+    ledger_id: Mapped[str]
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.ledger_id}>"
+
+
+class Credit(Base):
+    """What an account (a token id) may still spend on a service, until `ends_at`; in msat.
+
+    `reserved` is what calls in flight hold: neither spent nor free.
+    """
+
+    __table__ = tables.credit
+
+    token_id: Mapped[str]
+    service: Mapped[str]
+    balance: Mapped[int]
+    reserved: Mapped[int]
+    ends_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Credit of {self.token_id[:16]} for {self.service}: {self.balance} msat>"
+
+
+class Lease(Base):
+    """A process that holds uses; unless it renews this row, they are given back."""
+
+    __table__ = tables.lease
+
+    process: Mapped[str]
+    expires_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.process[:16]} until {self.expires_at}>"
+
+
+class Use(Base):
+    """A call in flight that holds `msat` of a balance; the row goes when it is resolved."""
+
+    __table__ = tables.use
+
+    use_id: Mapped[str]
+    token_id: Mapped[str]
+    service: Mapped[str]
+    endpoint: Mapped[str]
+    method: Mapped[str]
+    msat: Mapped[int]
+    process: Mapped[str]
+    reserved_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Use of {self.token_id[:16]} for {self.service}: {self.msat} msat>"
+
+
+class Entry(Base):
+    """A line of the ledger; the database refuses to change or delete one.
+
+    `kind` is "purchase", "use", "release", "write_off", "expiry", "credit" or "debit", the last
+    two by hand. `balance_before` and `balance_after` count what is reserved too.
+    """
+
+    __table__ = tables.entry
+
+    entry_id: Mapped[int]
+    operation: Mapped[str]
+    kind: Mapped[str]
+    token_id: Mapped[str]
+    service: Mapped[str]
+    endpoint: Mapped[str | None]
+    method: Mapped[str | None]
+    msat: Mapped[int]
+    balance_before: Mapped[int]
+    balance_after: Mapped[int]
+    at: Mapped[datetime]
+    why: Mapped[str | None]
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.entry_id}: {self.kind} of {self.msat} msat>"
+
+
+class Reply(Base):
+    """An answer kept for a repeat under the same Idempotency-Key, whose SHA-256 is `key`.
+
+    Without `status` its use is in flight; without `body` it cannot be given again.
+    """
+
+    __table__ = tables.reply
+
+    token_id: Mapped[str]
+    key: Mapped[str]
+    fingerprint: Mapped[str]
+    use_id: Mapped[str]
+    status: Mapped[int | None]
+    headers: Mapped[str | None]
+    body: Mapped[bytes | None]
+    expires_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Reply to {self.key[:16]} of {self.token_id[:16]}>"

@@ -10,6 +10,9 @@ from l402.store.engine import Database
 from l402.store.revocations import CONCERNED
 from l402.store.tables import Key, credential, insertion, payment
 
+PASS = "pass"
+CREDIT = "credit"
+
 GRANTED = "granted"  # the only status that gives rights
 LATE = "late"
 REVOKED = "revoked"
@@ -20,7 +23,8 @@ class Sale:
     """What a payment buys, as we signed it; nothing that its holder appended.
 
     Ids are 32 bytes, `msat` is what was paid, `kind` is "pass" or "credit", and the moments are
-    unix seconds. `valid_until` is the end of the token as a key.
+    unix seconds. `valid_until` is the end of the token as a key. `ledger` is the
+    id of the ledger that credit was sold for; "" for what was signed without one.
     """
 
     payment_hash: bytes
@@ -35,6 +39,7 @@ class Sale:
     starts_at: int
     ends_at: int
     valid_until: int
+    ledger: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,30 @@ has a name, so that a migration can address it on each database.
 """
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     CheckConstraint,
     Column,
     Date,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
     TextClause,
     bindparam,
+    event,
     text,
 )
 
 from l402.store.clock import Moment
 
 #: The revision of ``migrations/`` that describes these tables; a test compares it with the head.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 VERSION_TABLE = "l402_alembic_version"
 PREFIX = "l402_"
 
@@ -97,6 +102,116 @@ challenge_count = Table(
     Column("challenges", BigInteger, nullable=False),
     CheckConstraint("challenges >= 0", name="challenges"),
 )
+
+ledger = Table(
+    "l402_ledger",
+    metadata,
+    # One row, made by the migration: what is signed for one ledger opens nothing on another.
+    Column("ledger_id", Key, primary_key=True),
+)
+
+credit = Table(
+    "l402_credit",
+    metadata,
+    Column("token_id", Key, ForeignKey(credential.c.token_id), primary_key=True),
+    Column("service", Key, primary_key=True),
+    # What may still be spent; what calls in flight hold is in `reserved` until it is resolved.
+    Column("balance", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False, server_default=text("0")),
+    Column("ends_at", Moment, nullable=False),
+    CheckConstraint("balance >= 0", name="balance"),
+    CheckConstraint("reserved >= 0", name="reserved"),
+    Index(None, "ends_at"),
+)
+
+lease = Table(
+    "l402_lease",
+    metadata,
+    # A process that holds uses renews its row; the uses of one that stopped are given back.
+    Column("process", Key, primary_key=True),
+    Column("expires_at", Moment, nullable=False),
+)
+
+use = Table(
+    "l402_use",
+    metadata,
+    # A use in flight: made when it is reserved, never changed, deleted when it is resolved.
+    Column("use_id", Key, primary_key=True),
+    Column("token_id", Key, nullable=False),
+    Column("service", Key, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("msat", BigInteger, nullable=False),
+    Column("process", Key, nullable=False, index=True),
+    Column("reserved_at", Moment, nullable=False),
+    ForeignKeyConstraint(["token_id", "service"], ["l402_credit.token_id", "l402_credit.service"]),
+    CheckConstraint("msat > 0", name="msat"),
+    Index(None, "token_id", "service"),
+)
+
+entry = Table(
+    "l402_entry",
+    metadata,
+    # Append-only, by a trigger; in the order of `entry_id` an account's entries form a chain.
+    Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # What it stands for, such as a payment hash or a use's id: each thing is done once.
+    Column("operation", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("token_id", Key, nullable=False),
+    Column("service", Key, nullable=False),
+    Column("endpoint", Text),
+    Column("method", Text),
+    Column("msat", BigInteger, nullable=False),
+    # Of balance and reserved together.
+    Column("balance_before", BigInteger, nullable=False),
+    Column("balance_after", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("why", Text),
+    CheckConstraint("msat >= 0", name="msat"),
+    CheckConstraint("balance_before >= 0 AND balance_after >= 0", name="balance"),
+    Index(None, "token_id", "service", "entry_id"),
+)
+
+reply = Table(
+    "l402_reply",
+    metadata,
+    # An answer under an Idempotency-Key: without a status while its use is in flight, without a
+    # body if it cannot be replayed.
+    Column("token_id", Key, primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("fingerprint", Key, nullable=False),
+    Column("use_id", Key, nullable=False, unique=True),
+    Column("status", Integer),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+    Column("expires_at", Moment, nullable=False, index=True),
+)
+
+#: What makes the entries append-only, by dialect; the migration has its own copy.
+_APPEND_ONLY = {
+    "sqlite": [
+        f"CREATE TRIGGER l402_entry_{verb.lower()} BEFORE {verb} ON l402_entry"
+        " BEGIN SELECT raise(ABORT, 'l402_entry is append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION l402_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'l402_entry is append-only'; END$$",
+        "CREATE TRIGGER l402_entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON l402_entry"
+        " FOR EACH STATEMENT EXECUTE FUNCTION l402_append_only()",
+    ],
+}
+for _dialect, _statements in _APPEND_ONLY.items():
+    for _statement in _statements:
+        event.listen(entry, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+
+#: A new ledger's id, drawn by the database: 32 hex digits.
+_DRAW = {
+    "sqlite": "INSERT INTO l402_ledger VALUES (lower(hex(randomblob(16))))",
+    "postgresql": "INSERT INTO l402_ledger VALUES (replace(gen_random_uuid()::text, '-', ''))",
+}
+for _dialect, _statement in _DRAW.items():
+    event.listen(ledger, "after_create", DDL(_statement).execute_if(dialect=_dialect))
 
 
 def insertion(table: Table, names: str, suffix: str) -> TextClause:
