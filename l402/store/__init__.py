@@ -4,10 +4,13 @@ from sqlalchemy import text
 
 from l402.store.counts import Counts
 from l402.store.credentials import Credentials
+from l402.store.credits import Credits
 from l402.store.engine import Database
 from l402.store.ledger import Ledger
 from l402.store.payments import Payments, Sale, Standing
+from l402.store.replies import Replies
 from l402.store.revocations import Revocations
+from l402.store.uses import Uses
 
 __all__ = ["Sale", "Standing", "Store"]
 
@@ -27,6 +30,9 @@ class Store:
         self.revocations = Revocations(self.db)
         self.counts = Counts(self.db)
         self.ledger = Ledger(self.db)
+        self.credits = Credits(self.db)
+        self.uses = Uses(self.db)
+        self.replies = Replies(self.db)
 
     def __repr__(self) -> str:
         return f"Store({self.db!r})"

@@ -4,18 +4,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, exists, literal, select
+from sqlalchemy import Row, bindparam, exists, func, literal, not_, select, union_all
 
+from l402.store import balances, ledger
+from l402.store.clock import Moment
 from l402.store.engine import Database
-from l402.store.revocations import CONCERNED
-from l402.store.tables import Key, credential, insertion, payment
+from l402.store.revocations import CONCERNED, hits
+from l402.store.tables import Key, credential, credit, insertion, payment
 
-PASS = "pass"
+PASS = "pass"  # noqa: S105 - a kind of right
 CREDIT = "credit"
 
 GRANTED = "granted"  # the only status that gives rights
 LATE = "late"
 REVOKED = "revoked"
+
+_MOST_RIGHTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,14 @@ class Standing:
 
     `first`: this very call booked it, and it grants its right. `revoked`: it grants nothing,
     being revoked, or being booked for another token id. `late`: it grants nothing, because it was
-    first presented after its `valid_until`.
+    first presented after its `valid_until`. `foreign`: it is credit of another ledger, grants
+    nothing here and was not booked.
     """
 
     first: bool
     revoked: bool
     late: bool
+    foreign: bool = False
 
 
 _HASH = bindparam("payment_hash", type_=Key)
@@ -66,6 +72,33 @@ _LOOK_UP = (
         .outerjoin(payment, payment.c.payment_hash == _HASH)
     )
 )
+_PASSES = (
+    payment.c.token_id == bindparam("token_id", type_=Key),
+    payment.c.kind == PASS,
+    payment.c.status == GRANTED,
+    payment.c.ends_at > bindparam("now", type_=Moment()),
+    not_(
+        exists().where(
+            hits(
+                payment.c.token_id,
+                payment.c.payment_hash,
+                payment.c.service,
+                payment.c.issued_at,
+            )
+        )
+    ),
+)
+_RIGHTS = (
+    select(payment).where(*_PASSES).order_by(payment.c.presented_at.desc()).limit(_MOST_RIGHTS)
+)
+_ENDS = union_all(
+    select(payment.c.ends_at).where(*_PASSES),
+    select(credit.c.ends_at).where(
+        credit.c.token_id == bindparam("token_id", type_=Key),
+        credit.c.ends_at > bindparam("now", type_=Moment()),
+    ),
+).subquery()
+_ACCOUNT_END = select(func.max(_ENDS.c.ends_at))
 _RECORDED = select(exists().where(payment.c.payment_hash == _HASH))
 _ADD_CREDENTIAL = insertion(
     credential, "token_id service first_presented_at", "ON CONFLICT (token_id) DO NOTHING"
@@ -111,6 +144,24 @@ class Payments:
         ((found,),) = self.db.fetch(_RECORDED, {"payment_hash": payment_hash.hex()})
         return bool(found)
 
+    def rights(self, token_id: bytes, now: datetime) -> list[Sale]:
+        """Give the passes of an account that are live at `now` and not revoked, the newest first.
+
+        A hundred at most, whatever their `valid_until`: each key opens all that its account holds.
+
+        :raises StoreError: if they could not be read
+        """
+        rows = self.db.fetch(_RIGHTS, {"token_id": token_id.hex(), "now": now})
+        return [_sale(row) for row in rows]
+
+    def account_end(self, token_id: bytes, now: datetime) -> int | None:
+        """Give the latest end, in unix seconds, of what an account holds; None if nothing is live.
+
+        :raises StoreError: if it could not be read
+        """
+        ((end,),) = self.db.fetch(_ACCOUNT_END, {"token_id": token_id.hex(), "now": now})
+        return None if end is None else int(end.timestamp())
+
     def revoked(self, sale: Sale) -> bool:
         """Tell whether a sale is revoked, be it booked or not; writes nothing.
 
@@ -128,12 +179,16 @@ class Payments:
 
     def _book(self, row: dict[str, Any]) -> Standing:
         with self.db.write() as connection:
+            if row["kind"] == CREDIT and connection.execute(ledger.ID).scalar() != row["ledger"]:
+                return Standing(first=False, revoked=False, late=False, foreign=True)
             revoked = connection.execute(_LOOK_UP, row).one().revoked
             status = _status(row, revoked)
             connection.execute(_ADD_CREDENTIAL, row)
             made = connection.execute(_ADD_PAYMENT, row | {"status": status}).first()
             if made is None:
                 connection.rollback()
+            elif row["kind"] == CREDIT and status == GRANTED:
+                balances.purchase(connection, row)
         if made is None:  # another thread or process was faster
             return self._look_up(row)[1]
         return Standing(status == GRANTED, status == REVOKED, status == LATE)
@@ -153,7 +208,25 @@ def _row(sale: Sale) -> dict[str, Any]:
         "starts_at": datetime.fromtimestamp(sale.starts_at, UTC),
         "ends_at": datetime.fromtimestamp(sale.ends_at, UTC),
         "valid_until": datetime.fromtimestamp(sale.valid_until, UTC),
+        "ledger": sale.ledger,
     }
+
+
+def _sale(row: Row[Any]) -> Sale:
+    return Sale(
+        payment_hash=bytes.fromhex(row.payment_hash),
+        token_id=bytes.fromhex(row.token_id),
+        service=row.service,
+        kind=row.kind,
+        msat=row.msat,
+        network=row.network,
+        endpoint=row.endpoint,
+        method=row.method,
+        issued_at=int(row.issued_at.timestamp()),
+        starts_at=int(row.starts_at.timestamp()),
+        ends_at=int(row.ends_at.timestamp()),
+        valid_until=int(row.valid_until.timestamp()),
+    )
 
 
 def _status(row: dict[str, Any], revoked: bool) -> str:

@@ -5,10 +5,10 @@ has a name, so that a migration can address it on each database.
 """
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     CheckConstraint,
     Column,
+    Connection,
     Date,
     ForeignKey,
     ForeignKeyConstraint,
@@ -201,17 +201,23 @@ _APPEND_ONLY = {
         " FOR EACH STATEMENT EXECUTE FUNCTION l402_append_only()",
     ],
 }
-for _dialect, _statements in _APPEND_ONLY.items():
-    for _statement in _statements:
-        event.listen(entry, "after_create", DDL(_statement).execute_if(dialect=_dialect))
 
 #: A new ledger's id, drawn by the database: 32 hex digits.
 _DRAW = {
     "sqlite": "INSERT INTO l402_ledger VALUES (lower(hex(randomblob(16))))",
     "postgresql": "INSERT INTO l402_ledger VALUES (replace(gen_random_uuid()::text, '-', ''))",
 }
-for _dialect, _statement in _DRAW.items():
-    event.listen(ledger, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+
+
+@event.listens_for(entry, "after_create")
+def _close_entries(table: Table, connection: Connection, **_: object) -> None:
+    for statement in _APPEND_ONLY[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+@event.listens_for(ledger, "after_create")
+def _draw_id(table: Table, connection: Connection, **_: object) -> None:
+    connection.exec_driver_sql(_DRAW[connection.dialect.name])
 
 
 def insertion(table: Table, names: str, suffix: str) -> TextClause:

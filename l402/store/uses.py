@@ -1,0 +1,269 @@
+"""Uses of credit: each call sets its price aside, and takes it or gives it back, exactly once.
+
+No transaction is open while the call is served. The row of a use is made when it is reserved and
+deleted when it is resolved, with an entry whose operation names the use: so it is resolved once,
+whoever races, and a call that runs again after a lost commit finds out what was done.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select
+
+from l402.errors import StoreError
+from l402.forks import in_child
+from l402.store import balances, leases, ledger, replies
+from l402.store.engine import Database
+from l402.store.faults import Interrupted
+from l402.store.ledger import Account
+from l402.store.replies import Answer, Call, Conflict, Reply
+from l402.store.settlement import Taken, settle
+from l402.store.tables import Key, credit, insertion, use
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a call asks for: `msat` of the account's balance for the service, under a new id.
+
+    `use_id` is 16 random bytes, `token_id` the account's 32.
+    """
+
+    use_id: bytes
+    token_id: bytes
+    service: str
+    endpoint: str
+    method: str
+    msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The price is set aside; `balance` is what is left to spend, in msat, until `ends_at`."""
+
+    use_id: bytes
+    balance: int
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The balance does not suffice, or has ended; None: the account has no such credit."""
+
+    balance: int | None
+    ended: bool
+
+
+_ADD_USE = insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
+_OWN = (
+    select(credit.c.balance, credit.c.ends_at)
+    .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
+    .where(use.c.use_id == bindparam("own", type_=Key))
+)
+_MOST_GIVEN_BACK = 20  # of one account's, in the time of one request
+
+
+class Uses:
+    """The calls in flight."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._begin()
+        in_child(self._begin)
+
+    def _begin(self) -> None:
+        """Hold nothing yet, also in a forked child: its parent's uses are its parent's."""
+        self._lease = leases.Lease()
+        self._held: set[bytes] = set()
+        self._adrift: set[bytes] = set()  # whose outcome the store did not tell
+        self._reserved_lately = False
+
+    def reserve(
+        self, order: Order, now: datetime, call: Call | None = None
+    ) -> Reserved | Short | Reply | Conflict:
+        """Set the price of a call aside, if the balance has it at `now`.
+
+        With `call`, what is known under its key comes first, whatever the balance: the answer
+        that it got, or why it gets none. Only `Reserved` must be resolved.
+
+        :raises StoreError: if it could not be reserved; what may have been is given back
+        """
+        outcome = self._reserve(order, now, call)
+        if isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS:
+            # A process that died must not block its account until its uses are swept up.
+            mine = {"token": order.token_id.hex(), "most": _MOST_GIVEN_BACK}
+            if self._sweep(self.db.fetch(leases.LAPSED_OF, mine)):
+                outcome = self._reserve(order, now, call)
+        if isinstance(outcome, Reserved):
+            self._held.add(order.use_id)
+        return outcome
+
+    def take(self, use_id: bytes, answer: Answer | None = None) -> Taken:
+        """Spend what was reserved; a use that was given back meanwhile is debited again.
+
+        `answer` is kept under the key of the call, if it had one. Taking twice takes once.
+
+        :raises StoreError: if it could not be taken; do not serve then, it will be given back
+        """
+        key = use_id.hex()
+
+        def spend() -> Taken:
+            with self.db.write() as connection:
+                found = connection.execute(leases.RESOLVE, {"own": key}).first()
+                if found is None:
+                    return settle(connection, key)
+                account = Account(found.token_id, found.service)
+                balance, owned = balances.move(connection, account, held=-found.msat)
+                _enter(connection, ledger.USE, found, owned)
+                if answer is not None:
+                    replies.finish(connection, key, answer)
+            return Taken(balance, 0)
+
+        with self._resolving(use_id):
+            return self.db.run(spend)
+
+    def release(self, use_id: bytes) -> int | None:
+        """Give back what was reserved; give the balance after it, or None if it was resolved.
+
+        :raises StoreError: if it could not be given back; `renew` will
+        """
+        with self._resolving(use_id):
+            return self.db.run(lambda: self._give_back(use_id.hex()))
+
+    def renew(self) -> None:
+        """Extend the lease of this process, if it holds uses or held one since the last time.
+
+        Call it at least every `leases.RENEW` seconds. It also gives back the uses whose taking
+        or giving back failed.
+
+        :raises StoreError: if the store does not answer
+        """
+        if self._held or self._reserved_lately:
+            self._reserved_lately = False
+            begun = time.monotonic()
+            self.db.run(self._write_lease)
+            self._lease.note(begun)
+        for use_id in list(self._adrift):
+            self.release(use_id)
+
+    def recover(self, limit: int = 100) -> int:
+        """Give back the uses of processes whose lease has lapsed, the oldest first.
+
+        :raises StoreError: if the store does not answer
+        """
+        given_back = self._sweep(self.db.fetch(leases.LAPSED, {"most": limit}))
+        if gone := [row.process for row in self.db.fetch(leases.GONE)]:
+            self.db.run(partial(self._forget, gone))
+        return given_back
+
+    def holds(self) -> bool:
+        """Tell whether this process has uses in flight."""
+        return bool(self._held or self._adrift)
+
+    def _reserve(
+        self, order: Order, now: datetime, call: Call | None
+    ) -> Reserved | Short | Reply | Conflict:
+        tries, own_id = 0, {"own": order.use_id.hex()}
+
+        def once() -> Reserved | Short | Reply | Conflict:
+            nonlocal tries
+            tries += 1
+            with self.db.write() as connection:
+                if tries > 1 and (own := connection.execute(_OWN, own_id).first()):
+                    return Reserved(order.use_id, own.balance, own.ends_at)
+                outcome = self._hold(connection, order, now, call)
+                if not isinstance(outcome, Reserved):
+                    connection.rollback()
+                elif begun is not None:
+                    self._lease.write(connection)
+            return outcome
+
+        self._reserved_lately = True
+        begun = time.monotonic() if self._lease.due() else None
+        try:
+            outcome = self.db.run(once)
+        except Interrupted:
+            self._adrift.add(order.use_id)
+            raise
+        if begun is not None and isinstance(outcome, Reserved):
+            self._lease.note(begun)
+        return outcome
+
+    def _hold(
+        self, connection: Connection, order: Order, now: datetime, call: Call | None
+    ) -> Reserved | Short | Reply | Conflict:
+        """Make the use, or say what there is instead; the caller undoes the rest then."""
+        account, key = Account(order.token_id.hex(), order.service), order.use_id.hex()
+        # The key first: a repeat that comes while the last unit is held is in progress, not short.
+        if call and (known := replies.claim(connection, call, *account, key, now)):
+            return known
+        found = balances.reserve(connection, account, order.msat, now)
+        if found is None:
+            row = balances.lock(connection, account)
+            return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
+        made = {
+            "use_id": key,
+            "token_id": account.token_id,
+            "service": order.service,
+            "endpoint": order.endpoint,
+            "method": order.method,
+            "msat": order.msat,
+            "process": self._lease.process,
+            "reserved_at": now,
+        }
+        connection.execute(_ADD_USE, made)
+        return Reserved(order.use_id, found.balance, found.ends_at)
+
+    def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
+        with self.db.write() as connection:
+            resolve = leases.RESOLVE_LAPSED if lapsed else leases.RESOLVE
+            found = connection.execute(resolve, {"own": key}).first()
+            if found is None:
+                return None
+            account = Account(found.token_id, found.service)
+            balance, owned = balances.move(connection, account, free=found.msat, held=-found.msat)
+            _enter(connection, ledger.RELEASE, found, owned)
+            replies.forget(connection, key)
+        return balance
+
+    def _sweep(self, lapsed: Sequence[Row[Any]]) -> int:
+        """Give each back in a transaction of its own, so that no two wait for each other."""
+        keys = [row.use_id for row in lapsed]
+        given_back = [self.db.run(partial(self._give_back, key, lapsed=True)) for key in keys]
+        return sum(balance is not None for balance in given_back)
+
+    def _forget(self, processes: list[str]) -> None:
+        with self.db.write() as connection:
+            leases.end(connection, processes)
+
+    def _write_lease(self) -> None:
+        with self.db.write() as connection:
+            self._lease.write(connection)
+
+    @contextmanager
+    def _resolving(self, use_id: bytes) -> Iterator[None]:
+        """Let go of a use once it is resolved; until then it is for `renew` to give back."""
+        try:
+            yield
+        except StoreError:
+            self._adrift.add(use_id)
+            raise
+        self._held.discard(use_id)
+        self._adrift.discard(use_id)
+
+
+def _enter(connection: Connection, kind: str, found: Row[Any], owned: int) -> None:
+    ledger.append(
+        connection,
+        kind,
+        f"use:{found.use_id}",
+        Account(found.token_id, found.service),
+        msat=found.msat,
+        after=owned,
+        endpoint=found.endpoint,
+        method=found.method,
+    )
