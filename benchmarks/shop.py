@@ -56,8 +56,9 @@ def paid_token(app: Flask) -> str:
     gate, now, preimage = app.extensions["l402"], int(time.time()), secrets.token_bytes(32)
     ends = now + 3600
     grant = token.Grant(
-        "shop", token.PASS, 10_000, gate.defaults.network, now, now, ends, ends, "GET", "paid"
-    )
+        "shop", token.PASS, 10_000, gate.defaults.network, now, now, ends, ends, "GET", "paid",
+        gate.store.ledger.id(),
+    )  # fmt: skip
     payment_hash = sha256(preimage).digest()
     raw = token.mint(gate.keys, payment_hash, secrets.token_bytes(32), grant)
     return f"L402 {b64encode(raw).decode()}:{preimage.hex()}"

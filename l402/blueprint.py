@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, jsonify, request
 
+from l402.accounts import sale
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, StoreError
 from l402.gate import Gate
@@ -57,9 +58,10 @@ def wallet_macaroon(keys: KeyRing) -> str:
 
 def _state(gate: Gate, token: Token) -> dict[str, Any]:
     gate.sync.flush()
+    gate.store.uses.recover()  # a dead process's calls go back to their buyers
     grant, now = token.grant, gate.clock()
     state = gate.store.credentials.state(token.token_id)
-    revoked = gate.store.payments.revoked(gate.sale(token))
+    revoked = gate.store.payments.revoked(sale(token))
     ends_at = min(grant.ends_at, grant.valid_until)
     return {
         "token_id": token.token_id.hex(),
@@ -73,6 +75,15 @@ def _state(gate: Gate, token: Token) -> dict[str, Any]:
         "expired": now >= ends_at,
         "revoked": revoked,
         "uses": state.uses if state else 0,
+        "key_ends_at": grant.valid_until,
+        "balances": {
+            credit.service: {
+                "balance_msat": credit.balance,
+                "reserved_msat": credit.reserved,
+                "ends_at": int(credit.ends_at.timestamp()),
+            }
+            for credit in gate.store.credits.of(token.token_id)
+        },
     }
 
 

@@ -56,7 +56,7 @@ class VerifiedTokens:
             for key, tokens in list(self._tokens.items()):
                 matching = [token for token in tokens if match(token)]
                 for token in matching:
-                    token.booked = False
+                    token.booked, token.others = False, {}
                 if matching:
                     self._remove(key)
 

@@ -26,12 +26,17 @@ class Reason(StrEnum):
     WRONG_KIND = "wrong_kind"
     PRICE_TOO_LOW = "price_too_low"
     NARROWED = "narrowed"  # by a caveat that a holder appended
+    EXHAUSTED = "exhausted"  # less credit is left than this request costs
+    WRONG_LEDGER = "wrong_ledger"  # credit that was sold by another record than this
     UNPAID = "unpaid"  # strict verification: the node knows of no full payment
     # answered without: paying would not help
     MALFORMED = "malformed"
     NOT_FOUND = "not_found"
     RATE_LIMITED = "rate_limited"
     CHALLENGES_LIMITED = "challenges_limited"
+    IN_PROGRESS = "in_progress"  # under this Idempotency-Key, which the next two concern too
+    NOT_REPLAYABLE = "not_replayable"
+    OTHER_REQUEST = "other_request"
     UNSETTLED = "unsettled"
     STORE_UNAVAILABLE = "store_unavailable"
     NODE_UNAVAILABLE = "node_unavailable"
@@ -42,6 +47,9 @@ _STATUS = {
     Reason.NOT_FOUND: (403, "forbidden"),
     Reason.RATE_LIMITED: (429, "rate_limited"),
     Reason.CHALLENGES_LIMITED: (429, "rate_limited"),
+    Reason.IN_PROGRESS: (409, "conflict"),
+    Reason.NOT_REPLAYABLE: (409, "conflict"),
+    Reason.OTHER_REQUEST: (422, "unprocessable_content"),
     Reason.UNSETTLED: (503, "unavailable"),
     Reason.STORE_UNAVAILABLE: (503, "unavailable"),
     Reason.NODE_UNAVAILABLE: (503, "unavailable"),
@@ -51,12 +59,16 @@ _PAYMENT_REQUIRED = (402, "payment_required")
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A refusal; `retry_after` in seconds, `detail` a sentence for who reads the body."""
+    """A refusal; `retry_after` in seconds, `detail` a sentence for who reads the body.
+
+    `balance` is what is left of a credit that does not suffice, in msat.
+    """
 
     reason: Reason
     challenge: Challenge | None = None
     retry_after: int | None = None
     detail: str | None = None
+    balance: int | None = None
 
     @property
     def status(self) -> int:
@@ -71,6 +83,8 @@ class Denial:
         }
         if self.detail:
             body["detail"] = self.detail
+        if self.balance is not None:
+            body["balance_msat"] = self.balance
         if self.challenge:
             body |= self.challenge.body
         response = jsonify(body)

@@ -21,6 +21,7 @@ from l402.nodes.url import make_node
 from l402.protocol.keys import KeyRing
 from l402.settings import Settings
 from l402.store import Store
+from l402.terms import SAT
 
 _log = logging.getLogger("l402")
 #: Most clients refuse by default to pay more than this for one request, satoshis.
@@ -107,6 +108,7 @@ def _defaults(app: Flask, settings: Settings, node: Node) -> Defaults:
         service=settings.service or "app",
         network=node.network,
         valid_for=settings.valid_for,
+        credit_valid_for=settings.credit_valid_for,
         invoice_expiry=settings.invoice_expiry,
         max_sats=settings.max_price,
         strict=strict,
@@ -145,12 +147,14 @@ def _check_at_first_request(app: Flask, gate: Gate) -> None:
 
 def _warn(app: Flask, gate: Gate) -> None:
     for route in routes.sold(app):
-        sats = route.terms.sats
-        if not callable(sats) and sats > _CLIENTS_CAP:
-            _log.warning("%s costs %d sat: most clients refuse above 1000", route.rule, sats)
-        if not callable(sats) and sats > gate.defaults.max_sats:
-            raise ConfigurationError(
-                f"{route.rule} costs {sats} sat, above L402_MAX_PRICE ({gate.defaults.max_sats})"
-            )
+        if (price := route.terms.constant) is not None:
+            _check_sum(route.rule, -(-route.terms.total(price) // SAT), gate.defaults.max_sats)
         if route.rule.endswith("/") and route.rule != "/":
             _log.warning("%s redirects callers without its '/': some never pay then", route.rule)
+
+
+def _check_sum(rule: str, sats: int, most: int) -> None:
+    if sats > most:
+        raise ConfigurationError(f"{rule} costs {sats} sat, above L402_MAX_PRICE ({most})")
+    if sats > _CLIENTS_CAP:
+        _log.warning("%s costs %d sat: most clients refuse above 1000", rule, sats)

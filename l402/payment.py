@@ -14,40 +14,32 @@ _KEY = "l402.payment"
 
 @dataclass(slots=True)
 class CurrentPayment:
-    """The right that opened this request; falsy on a view that was free this time."""
+    """The right that opened this request; falsy on a view that was free this time.
+
+    `service` is what it was sold for. `paid` is what was paid for a pass, or what this request
+    costs a credit, in msat; `balance` what is left of the credit besides, and None for a pass.
+    `ends` is the unix second from which it opens nothing. `use_id` names what was reserved.
+    """
 
     token: Token | None
+    service: str | None = None
+    paid: int = 0
+    ends: int | None = None
+    balance: int | None = None
+    use_id: bytes | None = None
 
     def __bool__(self) -> bool:
         return self.token is not None
 
     @property
     def token_id(self) -> str | None:
-        """The token's id, 64 hex digits: the key of the credential table."""
+        """The token's id, 64 hex digits: the account, and the key of the credential table."""
         return self.token.token_id.hex() if self.token else None
-
-    @property
-    def service(self) -> str | None:
-        """The service that it was sold for."""
-        return self.token.grant.service if self.token else None
-
-    @property
-    def paid(self) -> int:
-        """What was paid for this right, in msat; 0 if the request was free."""
-        return self.token.grant.msat if self.token else 0
-
-    @property
-    def balance(self) -> int | None:
-        """What is left of a credit, in msat; None for a pass, which has no balance."""
-        return None
 
     @property
     def ends_at(self) -> datetime | None:
         """The moment from which the right no longer opens anything, aware UTC."""
-        if not self.token:
-            return None
-        ends = min(self.token.grant.ends_at, self.token.grant.valid_until)
-        return datetime.fromtimestamp(ends, UTC)
+        return None if self.ends is None else datetime.fromtimestamp(self.ends, UTC)
 
 
 def require_unsold(asked: Request) -> None:

@@ -1,7 +1,7 @@
 """The decorator that sells a view."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from functools import partial, wraps
 from http import HTTPStatus
@@ -13,45 +13,73 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from l402 import signals
-from l402.denials import Denial
-from l402.errors import ConfigurationError
+from l402 import idempotency, signals
+from l402.accounts import UNRECORDED, Outcome
+from l402.denials import Denial, Reason
+from l402.errors import ConfigurationError, Malformed, StoreError
 from l402.gate import Gate
-from l402.limits import is_loopback, parse_rates
+from l402.limits import is_loopback
+from l402.offer import Price, offered
 from l402.payment import CurrentPayment, bind, require_unsold
+from l402.protocol.token import CREDIT
 from l402.routes import mark, refuse_unsellable
-from l402.settings import LONGEST, check_service, whole_seconds
+from l402.store.replies import Reply
 from l402.terms import Terms
 
 _log = logging.getLogger("l402")
+_BALANCE = "L402-Balance-Msat"  # what is left of the credit that the request drew on
 
 P = ParamSpec("P")
 
 
 def paywall(
     *,
-    sats: int | Callable[[], int],
+    sats: Price | None = None,
+    msat: Price | None = None,
+    uses: int | None = None,
+    credit: int | None = None,
+    charge_on: Collection[int] | None = None,
     service: str | None = None,
     valid_for: int | timedelta | None = None,
     limit: str | None = None,
     description: str | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Response]]:
-    """Sell a view: who pays `sats` once may call it any number of times for `valid_for`.
+    """Sell a view: a pass for a time, or credit from which each call is paid.
+
+    ``@paywall(sats=10)`` sells a pass: who pays 10 sat once may call the view any number of times
+    for `valid_for`. ``@paywall(sats=2, uses=100)`` sells 100 calls for one payment of 200 sat,
+    ``uses=1`` each call by itself, and ``@paywall(sats=2, credit=500)`` 500 sat of credit.
 
     Write it below the route: ``@app.get("/quote")``, then ``@paywall(sats=10)``. It fits views of
     apps and blueprints, methods of a ``MethodView`` and async views.
 
-    :param sats: satoshis, or a callable without arguments that gives them within the request; 0
-        serves the request for free
+    :param sats: the price in satoshis, or a callable without arguments that gives it within the
+        request; 0 serves the request for free
+    :param msat: the price in thousandths of a satoshi, instead
+    :param uses: how many calls one payment buys, at the price of the call that is refused
+    :param credit: how many satoshis one payment buys
+    :param charge_on: the statuses of answers that are charged to a credit, instead of all below
+        400
     :param service: what the payment is good for, instead of the app's ``L402_SERVICE``; a pass
-        opens every view of its service that costs no more than was paid
+        opens every view of its service that costs no more than was paid, credit every view of its
+        service that draws on credit
     :param valid_for: length of the pass, in seconds or a timedelta, instead of ``L402_VALID_FOR``
     :param limit: requests per token at this endpoint, such as ``"60/minute"``, instead of
         ``L402_RATE_LIMIT`` over all views
     :param description: what the payer reads in the invoice
     :raises ConfigurationError: an argument is wrong, or this is no view or one sold already
     """
-    terms = _terms(sats, service, valid_for, limit, description)
+    terms = offered(
+        sats=sats,
+        msat=msat,
+        uses=uses,
+        credit=credit,
+        charge_on=charge_on,
+        service=service,
+        valid_for=valid_for,
+        limit=limit,
+        description=description,
+    )
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Response]:
         refuse_unsellable(view)
@@ -66,46 +94,17 @@ def paywall(
             require_unsold(asked)
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
-            header = asked.environ.get("HTTP_AUTHORIZATION")
-            outcome = gate.admit(asks, header, asked.remote_addr)
-            if isinstance(outcome, Denial):
-                _warn_of_proxy(gate, asked)
-                return _refused(gate, asks, outcome)
+            outcome = _admission(gate, asks, asked)
+            if not isinstance(outcome, CurrentPayment):
+                return _answered(gate, asks, asked, outcome)
             bind(asked, outcome)
             run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
-            return _served(gate, asks, outcome, run)
+            return _served(gate, asks, asked, outcome, run)
 
         mark(paid, view, terms)
         return paid
 
     return decorate
-
-
-def _terms(
-    sats: int | Callable[[], int],
-    service: str | None,
-    valid_for: int | timedelta | None,
-    limit: str | None,
-    description: str | None,
-) -> Terms:
-    if not callable(sats) and (type(sats) is not int or sats < 0):
-        raise ConfigurationError(f"paywall: sats={sats!r}; write an int >= 0, or a callable")
-    if service is not None:
-        check_service(service, "paywall: service")
-    seconds = whole_seconds(valid_for) if isinstance(valid_for, timedelta) else valid_for
-    if seconds is not None and (type(seconds) is not int or not 1 <= seconds <= LONGEST):
-        raise ConfigurationError(
-            f"paywall: valid_for={valid_for!r}; write 1 to {LONGEST} seconds, or a timedelta"
-        )
-    if description is not None and not (isinstance(description, str) and description.strip()):
-        raise ConfigurationError(f"paywall: description={description!r}; write text, or leave it")
-    return Terms(
-        sats=sats,
-        service=service or "",
-        valid_for=seconds or 0,
-        rates=None if limit is None else parse_rates(limit, "paywall: limit"),
-        description=description or "",
-    )
 
 
 def _gate(app: Flask) -> Gate:
@@ -130,28 +129,63 @@ def _warn_of_proxy(gate: Gate, asked: Request) -> None:
         )
 
 
-def _refused(gate: Gate, terms: Terms, denial: Denial) -> Response:
-    reason, endpoint = denial.reason.value, terms.endpoint
-    if denial.status == HTTPStatus.TOO_MANY_REQUESTS:
+def _admission(gate: Gate, terms: Terms, asked: Request) -> Outcome:
+    header = asked.environ.get("HTTP_AUTHORIZATION")
+    if terms.kind != CREDIT:
+        return gate.admit(terms, header, asked.remote_addr)
+    try:
+        return gate.admit(terms, header, asked.remote_addr, idempotency.call(asked))
+    except Malformed as error:
+        return Denial(Reason.MALFORMED, detail=str(error))
+
+
+def _answered(gate: Gate, terms: Terms, asked: Request, outcome: Reply | Denial) -> Response:
+    """Answer without running the view: as before, or by a refusal."""
+    if isinstance(outcome, Reply):
+        response = idempotency.replayed(outcome)
+        response.headers[_BALANCE] = str(outcome.balance)
+        return gate.mark(_private(gate, response))
+    _warn_of_proxy(gate, asked)
+    reason, endpoint = outcome.reason.value, terms.endpoint
+    if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
         signals.rate_limited.send(
-            gate.sender, reason=reason, retry_after=denial.retry_after, endpoint=endpoint
+            gate.sender, reason=reason, retry_after=outcome.retry_after, endpoint=endpoint
         )
     signals.refused.send(gate.sender, reason=reason, endpoint=endpoint)
-    return gate.mark(denial.response())
+    return gate.mark(outcome.response())
 
 
-def _served(gate: Gate, terms: Terms, payment: CurrentPayment, view: Callable[[], Any]) -> Response:
-    """Run the view; what happened is decided here, where it returns."""
+def _served(
+    gate: Gate, terms: Terms, asked: Request, payment: CurrentPayment, view: Callable[[], Any]
+) -> Response:
+    """Run the view; what happened, and whether it is charged, is decided where it returns."""
     if payment and signals.admitted.receivers:
         signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
-    app = gate.sender
     try:
-        response = app.make_response(view())
-    except HTTPException as error:  # as Flask would, but with our headers on the answer
-        response = app.make_response(app.handle_user_exception(error))
-    if response.status_code < HTTPStatus.BAD_REQUEST:
+        response = _response(gate.sender, view)
+    except BaseException:
+        gate.accounts.settle(payment, charged=False)
+        raise
+    charged = terms.charges(response.status_code)
+    if payment.use_id:
+        kept = "HTTP_IDEMPOTENCY_KEY" in asked.environ
+        try:
+            answer = idempotency.answer(response) if charged and kept else None
+            gate.accounts.settle(payment, charged, answer)
+        except StoreError:  # what cannot be charged is not handed out
+            response.close()
+            return _answered(gate, terms, asked, UNRECORDED)
+        response.headers[_BALANCE] = str(payment.balance)
+    if charged:
         gate.count_use(payment)
     return gate.mark(_private(gate, response))
+
+
+def _response(app: Flask, view: Callable[[], Any]) -> Response:
+    try:
+        return app.make_response(view())
+    except HTTPException as error:  # as Flask would, but with our headers on the answer
+        return app.make_response(app.handle_user_exception(error))
 
 
 def _private(gate: Gate, response: Response) -> Response:

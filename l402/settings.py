@@ -22,7 +22,7 @@ _ALL_SATS = 21 * 10**14
 _SERVICE = re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)
 _KEYS = {
     "NODE", "DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PATH", "SECRET_KEY_FALLBACKS", "SERVICE",
-    "VALID_FOR", "INVOICE_EXPIRY", "MAX_PRICE", "RATE_LIMIT", "CHALLENGE_LIMIT",
+    "VALID_FOR", "CREDIT_VALID_FOR", "INVOICE_EXPIRY", "MAX_PRICE", "RATE_LIMIT", "CHALLENGE_LIMIT",
     "CHALLENGE_LIMIT_TOTAL", "RATELIMIT_STORAGE_URI", "STRICT", "STORE_GRACE", "NODE_CONCURRENCY",
     "SIMULATED", "URL_PREFIX", "SQLITE_SYNCHRONOUS",
 }  # fmt: skip
@@ -37,6 +37,7 @@ class Settings:
     secrets: tuple[bytes, ...]
     service: str | None
     valid_for: int
+    credit_valid_for: int
     invoice_expiry: int
     max_price: int
     rate_limit: Rates
@@ -69,6 +70,7 @@ class Settings:
             secrets=_secrets(read, config.get("SECRET_KEY")),
             service=_service(read),
             valid_for=read.seconds("VALID_FOR", 3600, most=LONGEST),
+            credit_valid_for=read.seconds("CREDIT_VALID_FOR", 365 * _DAY, most=LONGEST),
             invoice_expiry=read.seconds("INVOICE_EXPIRY", 600, most=7 * _DAY),
             max_price=read.whole("MAX_PRICE", 100_000, most=_ALL_SATS),
             rate_limit=read.rates("RATE_LIMIT", "600/minute"),

@@ -24,6 +24,7 @@ _log = logging.getLogger("l402.sync")
 MAX_AGE = 1.0  # seconds
 _INTERVAL = 0.4
 _IDLE_TICKS = 25
+_CHORES_EVERY = 5.0
 
 _T = TypeVar("_T")
 
@@ -54,6 +55,7 @@ class Sync:
         self._active = False
         self._uses: deque[tuple[bytes, float]] = deque()
         self._challenges: deque[tuple[float, str, str]] = deque()
+        self._chores_at = float("-inf")
         self._use_counts: dict[bytes, tuple[int, float]] = {}
         self._challenge_counts: Counter[tuple[date, str, str]] = Counter()
 
@@ -131,14 +133,33 @@ class Sync:
     def _run(self) -> None:
         idle = 0
         while not self._stop.wait(_INTERVAL):
-            idle = 0 if self._active or self._down or self._counted() else idle + 1
+            busy = self._active or self._down or self._counted() or self._store.uses.holds()
+            idle = 0 if busy else idle + 1
             self._active = False
             if idle == _IDLE_TICKS:
                 break
             if not idle:
                 self._tick()
+            # A slow view goes on in a process that is idle otherwise.
+            self._keep_books()
         with self._lock:
             self._thread = None
+
+    def _keep_books(self) -> None:
+        """Say now and then that this process lives, and clear up after those that do not."""
+        now = self._monotonic()
+        if now - self._chores_at < _CHORES_EVERY or self._down:
+            return
+        self._chores_at = now
+        try:
+            self._store.uses.renew()
+            self._store.uses.recover()
+            self._store.credits.expire()
+            self._store.replies.purge()
+        except StoreError as error:
+            _log.warning("the books of credit wait for the store: %s", error)
+        except Exception:
+            _log.exception("the books of credit could not be kept")
 
     def _counted(self) -> bool:
         counts = (self._uses, self._challenges, self._use_counts, self._challenge_counts)

@@ -27,6 +27,7 @@ def test_a_holder_sees_the_credentials_state(app: Flask) -> None:
         "service": "shop", "kind": "pass", "network": "simulated", "paid_msat": 10_000,
         "issued_at": 1_800_000_000, "ends_at": 1_800_004_200, "ends_in": "1 h 10 min",
         "expired": False, "revoked": False, "uses": 2,
+        "key_ends_at": 1_800_004_200, "balances": {},
     }  # fmt: skip
 
 

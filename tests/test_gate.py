@@ -316,10 +316,8 @@ def test_strict_asks_the_node_once_per_payment(
     reason: str | None,
 ) -> None:
     """Strict: settled opens and is remembered, in flight waits, unknown or underpaid is offered."""
-    from dataclasses import replace
-
     gate = app.extensions["l402"]
-    gate.defaults = replace(gate.defaults, strict=True)
+    gate.accounts.strict = True
     asked: list[bytes] = []
 
     def look_up(payment_hash: bytes) -> Settlement:
@@ -330,7 +328,7 @@ def test_strict_asks_the_node_once_per_payment(
         return answer
 
     monkeypatch.setattr(gate.desk, "look_up", look_up)
-    monkeypatch.setattr("l402.gate._SETTLEMENT_PAUSE", 0)
+    monkeypatch.setattr("l402.accounts._SETTLEMENT_PAUSE", 0)
     client = app.test_client()
     response = client.get("/quote")
     assert response.status_code == status

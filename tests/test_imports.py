@@ -13,7 +13,7 @@ ROOT = Path(l402.__file__).resolve().parent
 FOUNDATIONS = {
     "protocol": {"l402.errors"},
     "nodes": {"l402.errors", "l402.protocol.bolt11"},
-    "store": {"l402.errors", "l402.migrations"},
+    "store": {"l402.errors", "l402.forks", "l402.migrations"},
 }
 #: Each package from outside, and the parts of ours that alone may know it.
 KNOWN_BY = {

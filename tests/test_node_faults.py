@@ -78,8 +78,9 @@ def paid(app: Flask, clock: Clock, network: str = "regtest") -> str:
     """Return the Authorization of somebody who bought before."""
     now = int(clock())
     grant = token.Grant(
-        "shop", "pass", 10_000, network, now, now + EXPIRY, now + 3600, now + 3600, "GET", "quote"
-    )
+        "shop", "pass", 10_000, network, now, now + EXPIRY, now + 3600, now + 3600, "GET", "quote",
+        "another ledger's",
+    )  # fmt: skip
     keys, payment_hash = app.extensions["l402"].keys, sha256(PREIMAGE).digest()
     raw = token.mint(keys, payment_hash, secrets.token_bytes(32), grant)
     return f"L402 {b64encode(raw).decode()}:{PREIMAGE.hex()}"

@@ -29,6 +29,7 @@ GRANT = Grant(
     valid_until=1_800_004_200,
     method="GET",
     endpoint="quote",
+    ledger="0123456789abcdef0123456789abcdef",
 )
 #: Written out: what stands in tokens that were sold must not change.
 CAVEATS = [
@@ -42,6 +43,7 @@ CAVEATS = [
     "weather_valid_until=1800004200",
     "method=GET",
     "endpoint=quote",
+    "ledger=0123456789abcdef0123456789abcdef",
 ]
 IDENTIFIER = b"\0\0" + HASH + TOKEN_ID
 
@@ -169,7 +171,7 @@ def test_a_doubled_caveat_refuses(position):
     caveats = CAVEATS.copy()
     caveats.insert(position, CAVEATS[position])
     if position == len(CAVEATS) - 1:  # the second one then is a limit
-        assert verify(KEYS, forge(caveats)).limits == (("endpoint", "quote"),)
+        assert verify(KEYS, forge(caveats)).limits == (("ledger", GRANT.ledger),)
         return
     with pytest.raises(Invalid):
         verify(KEYS, forge(caveats))
@@ -239,11 +241,12 @@ def test_every_limit_is_collected():
         "weather_valid_until=4",
         "method=POST",
         "endpoint=fact",
-        "endpoint=fact",
+        "ledger=another",
+        "ledger=a third",
     ]
     token = verify(KEYS, append(SOLD, *appended))
     values = [caveat.partition("=")[2] for caveat in appended]
-    assert token.limits == tuple(zip((*Grant._fields, "endpoint"), values, strict=True))
+    assert token.limits == tuple(zip((*Grant._fields, "ledger"), values, strict=True))
     assert token.grant == GRANT
     assert (token.payment_hash, token.token_id) == (HASH, TOKEN_ID)
 

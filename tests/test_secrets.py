@@ -14,6 +14,7 @@ from support.http_servers import Certificate, Server, http_answer, serving
 from support.postgres import free_port
 from test_gate import CHALLENGE, ask, buy
 
+from l402.accounts import sale
 from l402.errors import L402Error
 from l402.payment import CurrentPayment
 from l402.protocol import authorization, token
@@ -218,13 +219,13 @@ def parts(app: Flask, shown: str) -> dict[str, Any]:
         "credential": credential,
         "token": valid,
         "payment": CurrentPayment(valid),
-        "sale": gate.sale(valid),
+        "sale": sale(valid),
         "denial": gate.admit(_terms(app), "L402 AAAA:12", None),
     }
 
 
 def _terms(app: Flask) -> Any:
-    return app.extensions["l402"].terms(Terms(sats=10), "quote", "GET")
+    return app.extensions["l402"].terms(Terms(amount=10), "quote", "GET")
 
 
 @pytest.mark.parametrize("write", [repr, str, lambda part: f"{part}", lambda part: f"{[part]}"])

@@ -9,13 +9,18 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from l402.denials import Reason
 from l402.errors import PriceError
-from l402.protocol.token import PASS, Grant, Token
+from l402.protocol.token import CREDIT, PASS, Grant, Token
 from l402.terms import Terms, duration
 
 NOW = 1_800_000_000
 HOUR = 3600
 TERMS = Terms(
-    sats=10, service="weather", valid_for=HOUR, network="simulated", endpoint="quote", method="GET"
+    amount=10,
+    service="weather",
+    valid_for=HOUR,
+    network="simulated",
+    endpoint="quote",
+    method="GET",
 )
 GRANT = Grant(
     service="weather",
@@ -28,6 +33,7 @@ GRANT = Grant(
     valid_until=NOW + HOUR,
     method="GET",
     endpoint="quote",
+    ledger="l",
 )
 
 
@@ -41,7 +47,9 @@ def token(*limits, **changes):
 
 
 def refusal(shown, wanted=TERMS, now=NOW, msat=None):
-    return wanted.refusal(shown, wanted.price() if msat is None else msat, now)
+    msat = wanted.price() if msat is None else msat
+    refused = wanted.locked(shown, now) or wanted.refusal(shown.grant, msat, now)
+    return refused or (Reason.NARROWED if wanted.narrowed(shown, msat, now) else None)
 
 
 def test_covers_what_was_bought():
@@ -49,7 +57,7 @@ def test_covers_what_was_bought():
     assert refusal(token()) is None
 
 
-SERVICES, NETWORKS, KINDS = ["weather", "news"], ["simulated", "regtest"], [PASS, "credit"]
+SERVICES, NETWORKS, KINDS = ["weather", "news"], ["simulated", "regtest"], [PASS, CREDIT]
 ENDPOINTS, METHODS, PRICES = ["quote", "fact"], ["GET", "POST"], [5, 10, 20]
 RIGHTS = list(product(SERVICES, NETWORKS, KINDS, ENDPOINTS, METHODS, PRICES))
 
@@ -60,7 +68,7 @@ def test_every_pair(constant):
     for sold, asked in product(RIGHTS, RIGHTS):
         service, network, kind, endpoint, method, sats = asked
         view = terms(
-            sats=sats if constant else lambda sats=sats: sats,
+            amount=sats if constant else lambda sats=sats: sats,
             service=service,
             network=network,
             kind=kind,
@@ -82,7 +90,7 @@ def test_every_pair(constant):
             expected = Reason.WRONG_SERVICE
         elif sold[2] != kind:
             expected = Reason.WRONG_KIND
-        elif sold[5] < sats and not sold_here:
+        elif kind == PASS and sold[5] < sats and not sold_here:
             expected = Reason.PRICE_TOO_LOW
         else:
             expected = None
@@ -91,11 +99,11 @@ def test_every_pair(constant):
 
 def test_constant_price_that_rose():
     """What was bought here for a constant price stays good when the price rises, here only."""
-    dearer = terms(sats=11)
+    dearer = terms(amount=11)
     assert refusal(token(), dearer) is None
     assert refusal(token(endpoint="fact"), dearer) is Reason.PRICE_TOO_LOW
     assert refusal(token(method="POST"), dearer) is Reason.PRICE_TOO_LOW
-    assert refusal(token(), terms(sats=lambda: 11)) is Reason.PRICE_TOO_LOW
+    assert refusal(token(), terms(amount=lambda: 11)) is Reason.PRICE_TOO_LOW
 
 
 def test_price_to_the_millisatoshi():
@@ -199,6 +207,7 @@ GRANTS = st.builds(
     *[st.integers(NOW - 2 * HOUR, NOW + 2 * HOUR)] * 4,
     st.sampled_from(METHODS),
     st.sampled_from(ENDPOINTS),
+    st.just("l"),
 )
 
 
@@ -211,16 +220,16 @@ GRANTS = st.builds(
 )
 def test_limits_only_narrow(grant, limits, now, msat, constant):
     """What is refused without limits is refused with any, for the same reason."""
-    view = TERMS if constant else terms(sats=lambda: 10)
-    bare = view.refusal(Token(bytes(32), bytes(32), grant), msat, now)
-    held = view.refusal(Token(bytes(32), bytes(32), grant, tuple(limits)), msat, now)
+    view = TERMS if constant else terms(amount=lambda: 10)
+    bare = refusal(Token(bytes(32), bytes(32), grant), view, now, msat)
+    held = refusal(Token(bytes(32), bytes(32), grant, tuple(limits)), view, now, msat)
     assert held == bare if bare else held in (None, Reason.NARROWED)
 
 
 @pytest.mark.parametrize(("sats", "msat"), [(0, 0), (1, 1000), (10, 10_000), (lambda: 7, 7000)])
 def test_price(sats, msat):
     """A price in satoshis, constant or called for, is given in millisatoshis."""
-    assert terms(sats=sats).price() == msat
+    assert terms(amount=sats).price() == msat
 
 
 @pytest.mark.parametrize(
@@ -233,7 +242,7 @@ def test_a_price_that_is_none(value):
         return value
 
     with pytest.raises(PriceError, match="price_of_rows"):
-        terms(sats=price_of_rows).price()
+        terms(amount=price_of_rows).price()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError, RecursionError])
@@ -244,7 +253,7 @@ def test_a_price_that_fails(error):
         raise error("a canary")
 
     with pytest.raises(PriceError, match=f"price_of_rows.*{error.__name__}") as caught:
-        terms(sats=price_of_rows).price()
+        terms(amount=price_of_rows).price()
     assert "canary" not in str(caught.value)
     assert isinstance(caught.value.__cause__, error)
 
@@ -256,7 +265,7 @@ def test_a_price_that_refuses():
         raise NotFound
 
     with pytest.raises(HTTPException) as caught:
-        terms(sats=not_here).price()
+        terms(amount=not_here).price()
     assert caught.value.code == 404
 
 
@@ -271,7 +280,7 @@ def test_a_price_without_a_name():
             return "Tariff(2026)"
 
     with pytest.raises(PriceError, match=r"Tariff\(2026\)"):
-        terms(sats=Tariff()).price()
+        terms(amount=Tariff()).price()
 
 
 @pytest.mark.parametrize(
@@ -296,5 +305,5 @@ def test_durations(seconds, text):
 def test_words():
     """The terms say in words what one payment buys."""
     assert terms().words() == "10 sat, any number of calls for 1 h"
-    assert terms(sats=0).words() == "free"
-    assert terms(sats=lambda: 1).words().startswith("a price set per request")
+    assert terms(amount=0).words() == "free"
+    assert terms(amount=lambda: 1).words().startswith("a price set per request")

@@ -10,7 +10,7 @@ from l402 import routes as sold_routes
 from l402.cli.group import pass_gate
 from l402.cli.output import json_option, print_json, print_table
 from l402.gate import Gate
-from l402.terms import Terms
+from l402.terms import Terms, sats
 
 
 @dataclass(slots=True)
@@ -59,9 +59,9 @@ def _offers(gate: Gate, routes: Iterable[sold_routes.Route]) -> list[_Offer]:
 
 
 def _price(terms: Terms) -> str:
-    if callable(terms.sats):
+    if terms.constant is None:
         return "per request"
-    return f"{terms.sats} sat" if terms.sats else "free"
+    return sats(terms.constant) if terms.constant else "free"
 
 
 def _document(offer: _Offer) -> dict[str, object]:
@@ -71,7 +71,8 @@ def _document(offer: _Offer) -> dict[str, object]:
         "methods": offer.methods,
         "endpoint": terms.endpoint,
         "service": terms.service,
-        "price_msat": None if callable(terms.sats) else terms.sats * 1000,
+        "price_msat": terms.constant,
+        "kind": terms.kind,
         "valid_for": terms.valid_for,
         "sold": terms.words(),
     }

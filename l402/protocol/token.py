@@ -4,15 +4,16 @@ A token is a macaroon. Its identifier is ``version (uint16) ‖ payment hash ‖
 key is derived from the secret key and the token id, so that nothing is stored when it is minted.
 The first caveats are ours, a closed set in a fixed order::
 
-    services=<service>:0        kind=pass            paid_msat=<msat>    network=<network>
+    services=<service>:0    kind=pass|credit    paid_msat=<msat>    network=<network>
     issued_at=<s>  starts_at=<s>  ends_at=<s>  <service>_valid_until=<s>
-    method=<method>             endpoint=<endpoint>
+    method=<method>         endpoint=<endpoint>                     ledger=<id>
 
 Whatever follows was appended by a holder. Where it repeats one of these keys it is a limit on the
 request that shows it, and can only narrow. Times are unix seconds.
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
@@ -23,11 +24,12 @@ from l402.protocol.authorization import Credential
 from l402.protocol.keys import KeyRing
 
 PASS = "pass"  # noqa: S105 (a kind of right, no password)
+CREDIT = "credit"
 
 _VERSION = (0).to_bytes(2, "big")
 _IDENTIFIER_BYTES = 66
 #: Changing what a caveat means changes its kind's label, so that older tokens cannot be misread.
-_LABELS = {PASS: "token pass 0"}
+_LABELS = {PASS: "token pass 0", CREDIT: "token credit 0"}
 
 
 class Grant(NamedTuple):
@@ -35,7 +37,8 @@ class Grant(NamedTuple):
 
     `starts_at` is the invoice's end, from which a right's length is counted so that no payer
     loses time; the right may be used before. `ends_at` is the right's own end, `valid_until` the
-    token's end as a key. `endpoint` and `method` are what it was sold for.
+    token's end as a key. `endpoint` and `method` are what it was sold for, `ledger` the id of the
+    record in which the payment is to be booked.
     """
 
     service: str
@@ -48,6 +51,7 @@ class Grant(NamedTuple):
     valid_until: int
     method: str
     endpoint: str
+    ledger: str
 
 
 @dataclass(slots=True, repr=False)
@@ -56,7 +60,8 @@ class Token:
 
     `limits` are what holders appended under our keys, as pairs of a `Grant` field and its text.
     `signed_by` is the position in the key ring of the secret that signed. `booked` is set once
-    the record has taken note of the payment, in this process.
+    the record has taken note of the payment, in this process; `others` are the grants, by payment
+    hash, of further passes of the account that the record was seen to hold.
     """
 
     payment_hash: bytes
@@ -65,6 +70,7 @@ class Token:
     limits: tuple[tuple[str, str], ...] = ()
     signed_by: int = 0
     booked: bool = field(default=False, compare=False)
+    others: Mapping[bytes, Grant] = field(default_factory=dict, compare=False)
 
 
 def mint(keys: KeyRing, payment_hash: bytes, token_id: bytes, grant: Grant) -> bytes:
@@ -107,7 +113,7 @@ def _caveat_keys(service: str) -> tuple[str, ...]:
     """The caveats' keys, in the order of `Grant`'s fields."""
     return (
         "services", "kind", "paid_msat", "network", "issued_at", "starts_at", "ends_at",
-        f"{service}_valid_until", "method", "endpoint",
+        f"{service}_valid_until", "method", "endpoint", "ledger",
     )  # fmt: skip
 
 

@@ -1,0 +1,224 @@
+"""Accounts: what the holder of a token has bought, and whether it covers a request.
+
+The token id names the account. Whoever comes back with a token that does not suffice is offered
+another payment for the same account, so that a client which keeps one token never loses what it
+paid: each token of an account, until its own end, opens whatever the account holds. Passes stay
+rights of their own, and one of them must cover a request alone; credit is one balance for each
+service.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from flask import Flask
+
+from l402 import signals
+from l402.denials import Denial, Reason
+from l402.errors import NodeError, StoreError
+from l402.nodes.base import Settlement
+from l402.nodes.desk import NodeDesk
+from l402.payment import CurrentPayment
+from l402.protocol.token import CREDIT, Grant, Token
+from l402.store import Store
+from l402.store.payments import Sale
+from l402.store.replies import Answer, Call, Conflict, Reply
+from l402.store.uses import Order, Short
+from l402.sync import Sync
+from l402.terms import Terms
+
+_log = logging.getLogger("l402.accounts")
+
+RETRY_STORE = 2  # seconds, for Retry-After
+_RETRY_UNSETTLED = 3
+_RETRY_IN_PROGRESS = 1
+#: How often, and how far apart, a payment in flight is asked for before the caller is told to wait.
+_SETTLEMENT_TRIES, _SETTLEMENT_PAUSE = 4, 0.25
+
+#: What came of a request: admitted, answered before, or refused.
+Outcome = CurrentPayment | Reply | Denial
+
+UNRECORDED = Denial(Reason.STORE_UNAVAILABLE, retry_after=RETRY_STORE)
+
+_CONFLICTS = {
+    Conflict.IN_PROGRESS: Denial(Reason.IN_PROGRESS, retry_after=_RETRY_IN_PROGRESS),
+    Conflict.NOT_REPLAYABLE: Denial(Reason.NOT_REPLAYABLE),
+    Conflict.OTHER_REQUEST: Denial(Reason.OTHER_REQUEST),
+}
+
+
+def sale(shown: Token) -> Sale:
+    """Return what the record keeps of a token: only what we signed."""
+    return Sale(shown.payment_hash, shown.token_id, **shown.grant._asdict())
+
+
+class Accounts:
+    """The record of what was bought, as the gate asks it."""
+
+    def __init__(
+        self,
+        *,
+        sender: Flask,
+        store: Store,
+        sync: Sync,
+        desk: NodeDesk,
+        strict: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.sender, self.store, self.sync, self.desk = sender, store, sync, desk
+        self.strict, self.clock = strict, clock
+
+    def open(
+        self,
+        shown: Token,
+        terms: Terms,
+        msat: int,
+        now: float,
+        call: Callable[[], Call | None] | None = None,
+    ) -> Outcome:
+        """Say whether the account of an authentic token covers a request of `msat`.
+
+        A denial carries no challenge yet. On a view that draws on credit the amount is reserved;
+        see `settle`. `call` gives the request's Idempotency-Key, if it has one.
+        """
+        refusal = terms.refusal(shown.grant, msat, now)
+        if shown.limits and terms.narrowed(shown, msat, now):
+            return Denial(refusal or Reason.NARROWED)
+        try:
+            if terms.kind == CREDIT:
+                return self._draw(shown, terms, msat, refusal, call)
+            if not refusal:
+                return self._recorded(shown) or _passed(shown, shown.grant)
+            return self._open_by_another(shown, terms, msat, now, refusal)
+        except StoreError as error:
+            _log.debug("a valid token met a store that does not answer: %s", error)
+            return UNRECORDED
+
+    def settle(self, payment: CurrentPayment, charged: bool, answer: Answer | None = None) -> None:
+        """Take what was reserved for a request, or give it back; keep its `answer` for a replay.
+
+        What cannot be given back now will be, as soon as the store answers.
+
+        :raises StoreError: it could not be taken, and will be given back
+        """
+        if payment.use_id is None:
+            return
+        if charged:
+            payment.balance = self.store.uses.take(payment.use_id, answer).balance
+            return
+        with suppress(StoreError):
+            left = self.store.uses.release(payment.use_id)
+            payment.balance = payment.balance if left is None else left
+
+    def _open_by_another(
+        self, shown: Token, terms: Terms, msat: int, now: float, refusal: Reason
+    ) -> Outcome:
+        """Look for a pass of the same account that covers what the token's own does not."""
+        if shown.grant.ledger != self.store.ledger.id():
+            return Denial(refusal)
+        if refused := self._recorded(shown):
+            return refused
+        for refresh in (False, True):
+            if refresh:
+                moment = datetime.fromtimestamp(now, UTC)
+                rights = self.store.payments.rights(shown.token_id, moment)
+                shown.others = {right.payment_hash: _grant(right) for right in rights}
+            for grant in shown.others.values():
+                if not terms.refusal(grant, msat, now):
+                    return _passed(shown, grant)
+        return Denial(refusal)
+
+    def _draw(
+        self,
+        shown: Token,
+        terms: Terms,
+        msat: int,
+        refusal: Reason | None,
+        call: Callable[[], Call | None] | None,
+    ) -> Outcome:
+        """Reserve what the request costs."""
+        if shown.grant.ledger != self.store.ledger.id():
+            return Denial(Reason.WRONG_LEDGER)
+        if refused := self._recorded(shown):
+            return refused
+        order = Order(
+            use_id=secrets.token_bytes(16),
+            token_id=shown.token_id,
+            service=terms.service,
+            endpoint=terms.endpoint,
+            method=terms.method,
+            msat=msat,
+        )
+        moment = datetime.fromtimestamp(self.clock(), UTC)
+        held = self.store.uses.reserve(order, moment, call() if call else None)
+        if isinstance(held, Reply):
+            return held
+        if isinstance(held, Conflict):
+            return _CONFLICTS[held]
+        if isinstance(held, Short):
+            return _short(held, refusal)
+        ends = min(int(held.ends_at.timestamp()), shown.grant.valid_until)
+        return CurrentPayment(shown, terms.service, msat, ends, held.balance, held.use_id)
+
+    def _recorded(self, shown: Token) -> Denial | None:
+        """See that a token's payment is booked and not revoked; return a refusal if not."""
+        self.sync.require_fresh(grace=shown.booked)
+        return None if shown.booked else self._book(shown)
+
+    def _book(self, shown: Token) -> Denial | None:
+        """Write a payment into the record, once; return why the token is refused all the same."""
+        if self.strict and not self.store.payments.recorded(shown.payment_hash):
+            refused = self._unsettled(shown.payment_hash)
+            if refused:
+                return refused
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        standing = self.store.payments.admit(sale(shown), now, now if self.strict else None)
+        if standing.foreign:
+            return Denial(Reason.WRONG_LEDGER)
+        if standing.revoked:
+            return Denial(Reason.REVOKED)
+        if standing.late:
+            return Denial(Reason.EXPIRED)
+        shown.booked = True
+        if standing.first:
+            signals.first_paid.send(
+                self.sender,
+                token_id=shown.token_id.hex(),
+                payment_hash=shown.payment_hash.hex(),
+                msat=shown.grant.msat,
+            )
+        return None
+
+    def _unsettled(self, payment_hash: bytes) -> Denial | None:
+        """Ask the node for the payment (strict verification); one in flight gets a short while."""
+        wait = Denial(Reason.UNSETTLED, retry_after=_RETRY_UNSETTLED)
+        for attempt in range(_SETTLEMENT_TRIES):
+            if attempt:
+                time.sleep(_SETTLEMENT_PAUSE)
+            try:
+                settlement = self.desk.look_up(payment_hash)
+            except NodeError:
+                return wait
+            if settlement is Settlement.SETTLED:
+                return None
+            if settlement in (Settlement.GONE, Settlement.UNDERPAID):
+                return Denial(Reason.UNPAID)
+        return wait
+
+
+def _passed(shown: Token, grant: Grant) -> CurrentPayment:
+    ends = min(grant.ends_at, shown.grant.valid_until)
+    return CurrentPayment(shown, grant.service, grant.msat, ends)
+
+
+def _grant(right: Sale) -> Grant:
+    return Grant._make(getattr(right, field) for field in Grant._fields)
+
+
+def _short(held: Short, refusal: Reason | None) -> Denial:
+    if held.balance is None:
+        return Denial(refusal or Reason.EXHAUSTED, balance=0)
+    return Denial(Reason.EXPIRED if held.ended else Reason.EXHAUSTED, balance=held.balance)

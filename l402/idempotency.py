@@ -1,0 +1,63 @@
+"""Idempotency-Key: a call that is sent again is answered again, and charged once.
+
+After draft-ietf-httpapi-idempotency-key-header. A key belongs to one account; the same key on
+another request is refused. Only what was charged is kept.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from urllib.parse import urlencode
+
+from flask import Request, Response
+
+from l402.errors import Malformed
+from l402.store.replies import Answer, Call, Reply
+
+#: The largest body that is kept to be sent again, bytes.
+LARGEST = 64 * 1024
+_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"|([!#-~]{1,255})')  # RFC 8941, or bare
+#: What belongs to one answer on one connection, or to one visitor.
+_NOT_KEPT = frozenset({"content-length", "date", "set-cookie", "connection", "transfer-encoding"})
+
+
+def call(asked: Request) -> Callable[[], Call] | None:
+    """Return what reads the request's key and fingerprint, or None if it brings no key.
+
+    The body is read only when that is called, by when its sender is known to have paid.
+
+    :raises Malformed: the header holds no key
+    """
+    text = asked.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if text is None:
+        return None
+    found = _KEY.fullmatch(text.strip())
+    if found is None:
+        raise Malformed("Idempotency-Key holds no key: write 1 to 255 characters in quotes")
+    key = found[2] or re.sub(r"\\(.)", r"\1", found[1])
+    return lambda: Call(sha256(key.encode()).digest(), _fingerprint(asked))
+
+
+def answer(response: Response) -> Answer:
+    """Return what is kept of an answer; a stream or a large body is not."""
+    kept = not response.is_streamed and not response.direct_passthrough
+    body = response.get_data() if kept else None
+    headers = [(k, v) for k, v in response.headers if k.lower() not in _NOT_KEPT]
+    if body is not None and len(body) > LARGEST:
+        body = None
+    return Answer(response.status_code, json.dumps(headers), body)
+
+
+def replayed(reply: Reply) -> Response:
+    """Return an answer that was given before."""
+    response = Response(reply.body, reply.status, json.loads(reply.headers))
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _fingerprint(asked: Request) -> bytes:
+    method = "GET" if asked.method == "HEAD" else asked.method
+    query = urlencode(sorted(asked.args.items(multi=True)))
+    body = sha256(asked.get_data()).hexdigest()
+    return sha256("\n".join((method, asked.path, query, body)).encode()).digest()

@@ -1,0 +1,235 @@
+"""Idempotency-Key: sent again, answered again, charged once."""
+
+import threading
+from typing import Any
+
+import pytest
+from conftest import Clock
+from flask import Flask, Response, request
+from hypothesis import given
+from hypothesis import strategies as st
+from test_accounts import balance, client_of, token_id
+from test_gate import ask
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+from l402 import idempotency, paywall
+from l402.errors import Malformed
+from l402.testing import PayingClient
+
+PRICE = 2000
+
+
+class Shop:
+    """Views that count their runs, and a client with credit for fifty calls."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app, self.runs, self.gate = app, 0, app.extensions["l402"]
+        self.go, self.running = threading.Event(), threading.Event()
+        self.go.set()
+
+        @app.post("/job/<name>")
+        @paywall(sats=2, uses=50)
+        def job(name: str) -> Any:
+            self.runs += 1
+            self.running.set()
+            assert self.go.wait(30)
+            code = int(request.args.get("code", 201))
+            answer = Response(f"{name} {self.runs}", code, {"X-Job": str(self.runs)})
+            answer.set_cookie("visitor", "one")
+            return answer
+
+        @app.get("/large")
+        @paywall(sats=2, uses=50)
+        def large() -> str:
+            self.runs += 1
+            return "x" * (idempotency.LARGEST + 1)
+
+        @app.get("/flow")
+        @paywall(sats=2, uses=50)
+        def flow() -> Response:
+            self.runs += 1
+            return Response(iter(["a", "b"]))
+
+        self.client: PayingClient = client_of(app)
+        self.send("first", code=500)
+        self.runs = 0
+
+    def send(self, name: str, key: str | None = None, **kwargs: Any) -> Any:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        query = {"code": kwargs.pop("code", 201)}
+        return self.client.post(f"/job/{name}", headers=headers, query_string=query, **kwargs)
+
+    @property
+    def left(self) -> int:
+        left = balance(self.app, self.client.authorization)
+        assert left is not None
+        return left
+
+
+@pytest.fixture
+def shop(app: Flask) -> Shop:
+    return Shop(app)
+
+
+def test_a_finished_call_is_answered_again(shop: Shop) -> None:
+    """The same status, headers and body; no run, no charge; no cookie of the first visitor."""
+    before = shop.left
+    first, again = shop.send("a", '"k1"'), shop.send("a", '"k1"')
+    assert (again.status_code, again.data) == (first.status_code, first.data) == (201, b"a 1")
+    assert again.headers["X-Job"] == "1"
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Cache-Control"] == "private"
+    assert "Authorization" in again.headers["Vary"]
+    assert "Set-Cookie" not in again.headers
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["L402-Balance-Msat"] == str(before - PRICE)
+    assert shop.runs == 1
+    assert shop.left == before - PRICE
+
+
+def test_quoted_and_bare_keys_are_one(shop: Shop) -> None:
+    """A structured string and the bare value name the same key; other text another."""
+    assert shop.send("a", '"k1"').data == shop.send("a", "k1").data == b"a 1"
+    assert shop.send("a", '"k2"').data == b"a 2"
+    assert shop.send("a").data == b"a 3"
+
+
+@pytest.mark.parametrize("key", ["", '""', '"', '"a', 'a"b', "x" * 256, "é", '"\x7f"', "a, b"])
+def test_what_is_no_key_is_a_bad_request(shop: Shop, key: str) -> None:
+    """400, and nothing is run or charged."""
+    before = shop.left
+    answer = shop.send("a", key)
+    assert (answer.status_code, answer.json["reason"]) == (400, "malformed")
+    assert "Idempotency-Key" in answer.json["detail"]
+    assert (shop.runs, shop.left) == (0, before)
+
+
+def test_another_request_under_the_same_key_is_refused(shop: Shop) -> None:
+    """422 for another path, query, body or method; parameters in another order are the same."""
+    shop.send("a", "k", data=b"one")
+    for other in (
+        shop.send("b", "k", data=b"one"),
+        shop.send("a", "k", data=b"two"),
+        shop.send("a", "k", data=b"one", code=202),
+        shop.client.get("/large", headers={"Idempotency-Key": "k"}),
+    ):
+        assert (other.status_code, other.json["reason"]) == (422, "other_request")
+    assert shop.send("a", "k", data=b"one").status_code == 201
+    assert shop.runs == 1
+
+
+def test_keys_belong_to_accounts(shop: Shop) -> None:
+    """Another account's call under the same key is another call."""
+    shop.send("a", "k")
+    client = client_of(shop.app)
+    answer = client.post("/job/a?code=201", headers={"Idempotency-Key": "k"})
+    assert answer.data == b"a 2"
+    assert token_id(client.authorization) != token_id(shop.client.authorization)
+
+
+def test_a_call_in_progress_is_refused(shop: Shop) -> None:
+    """409 with Retry-After while the first one runs; then its answer."""
+    shop.go.clear()
+    shop.running.clear()
+    answers: list[Any] = []
+    header = shop.client.authorization
+
+    def send() -> None:
+        answers.append(
+            ask(shop.app, None, "/job/a", method="POST",
+                query_string={"code": 201}, environ_overrides=keyed)
+        )  # fmt: skip
+
+    keyed = {"HTTP_AUTHORIZATION": header, "HTTP_IDEMPOTENCY_KEY": "k"}
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert shop.running.wait(30)
+    refused = shop.send("a", "k")
+    assert (refused.status_code, refused.json["reason"]) == (409, "in_progress")
+    assert refused.headers["Retry-After"]
+    shop.go.set()
+    thread.join(30)
+    assert answers[0].data == shop.send("a", "k").data == b"a 1"
+    assert shop.runs == 1
+
+
+def test_a_failed_call_runs_again(shop: Shop) -> None:
+    """What was not charged is not kept."""
+    before = shop.left
+    assert shop.send("a", "k", code=503).status_code == 503
+    assert shop.left == before
+    assert shop.send("a", "k", code=503).status_code == 503
+    assert shop.runs == 2
+
+
+def test_what_is_too_large_or_streamed_cannot_be_replayed(shop: Shop) -> None:
+    """It is delivered and charged once; then 409, uncharged."""
+    for path in ("/large", "/flow"):
+        before = shop.left
+        keyed = {"Idempotency-Key": f"key-of-{path}"}
+        first = shop.client.get(path, headers=keyed)
+        assert first.status_code == 200
+        first.close()
+        again = shop.client.get(path, headers=keyed)
+        assert (again.status_code, again.json["reason"]) == (409, "not_replayable")
+        assert shop.left == before - PRICE
+    assert shop.runs == 2
+
+
+def test_an_empty_balance_still_replays(shop: Shop) -> None:
+    """What was paid for is answered again without any credit left."""
+    shop.send("a", "k")
+    while shop.left:
+        shop.send("b")
+    payments, runs = shop.client.payments, shop.runs
+    assert shop.send("a", "k").data == b"a 1"
+    assert (shop.client.payments, shop.runs) == (payments, runs)
+
+
+def test_revocation_comes_before_a_replay(shop: Shop) -> None:
+    """Who may call no more gets no earlier answer either."""
+    shop.send("a", "k")
+    shop.gate.store.revocations.revoke("token", token_id(shop.client.authorization).hex())
+    shop.gate.sync._read()
+    keyed = {"HTTP_IDEMPOTENCY_KEY": "k"}
+    answer = ask(shop.app, shop.client.authorization, "/job/a", method="POST",
+                 query_string={"code": 201}, environ_overrides=keyed)  # fmt: skip
+    assert (answer.status_code, answer.json["reason"]) == (402, "revoked")
+
+
+def test_answers_are_kept_for_a_day(shop: Shop, clock: Clock) -> None:
+    """After that the key is new."""
+    shop.send("a", "k")
+    clock.now += 86400 - 1
+    assert shop.send("a", "k").data == b"a 1"
+    clock.now += 1
+    assert shop.send("a", "k").data == b"a 2"
+
+
+def test_a_402_is_never_kept(shop: Shop) -> None:
+    """A challenge under a key does not stand in the way of the paid call."""
+    client = client_of(shop.app)
+    answer = client.post("/job/a?code=201", headers={"Idempotency-Key": "new"})
+    assert client.payments == 1
+    assert answer.status_code == 201
+
+
+def test_passes_take_no_notice_of_it(shop: Shop) -> None:
+    """A pass has nothing to charge twice."""
+    client = client_of(shop.app)
+    for key in ("k", "k", ""):
+        assert client.get("/quote", headers={"Idempotency-Key": key}).status_code == 200
+
+
+@given(st.text(max_size=300))
+def test_any_header_is_a_key_or_malformed(text: str) -> None:
+    """Whatever stands in the header: one digest of 32 bytes, or our own error."""
+    environ = EnvironBuilder().get_environ() | {"HTTP_IDEMPOTENCY_KEY": text}
+    try:
+        read = idempotency.call(Request(environ))
+    except Malformed:
+        return
+    assert read is not None
+    assert len(read().key) == len(read().fingerprint) == 32
