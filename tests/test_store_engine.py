@@ -99,15 +99,11 @@ def test_sqlite_settings(sqlite_url: str, chosen: str, usual: int, durable: int)
 def test_revocations_are_durable(sqlite_store: Store) -> None:
     """A revocation is on the disk before it is acknowledged."""
     levels = []
-
-    def note(_connection, _cursor, statement: str, *_rest) -> None:
-        if statement.startswith("PRAGMA synchronous="):
-            levels.append(statement.rpartition("=")[2])
-
-    event.listen(sqlite_store.db._engines._writer, "before_cursor_execute", note)
+    writer = sqlite_store.db._engines._writer
+    event.listen(writer, "commit", lambda each: levels.append(pragma(each, "synchronous")))
     sqlite_store.payments.admit(sale(), NOW)
     sqlite_store.revocations.revoke("payment", payment_hash(1).hex())
-    assert levels == ["NORMAL", "FULL"]
+    assert levels == [1, 2]
 
 
 def test_refused_settings(sqlite_url: str) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from l402.store import ledger
 from l402.store.clock import Moment
+from l402.store.driver import Statement
 from l402.store.ledger import Account
 from l402.store.tables import Key, credit, insertion
 
@@ -29,7 +30,7 @@ _ADD = insertion(
     " THEN excluded.ends_at ELSE l402_credit.ends_at END"
     " RETURNING token_id, service, balance, reserved",
 )
-_MOVE = (
+_MOVE = Statement(
     update(credit)
     .where(*_BALANCE)
     .values(
@@ -38,7 +39,7 @@ _MOVE = (
     )
     .returning(credit.c.balance, credit.c.reserved)
 )
-_RESERVE = (
+_RESERVE = Statement(
     update(credit)
     .where(
         *_BALANCE,
@@ -58,9 +59,9 @@ def lock(connection: Connection, account: Account) -> Row[Any] | None:
     return connection.execute(_LOCK, _named(account)).first()
 
 
-def reserve(connection: Connection, account: Account, msat: int, now: datetime) -> Row[Any] | None:
+def reserve(connection: Connection, account: Account, msat: int, now: datetime) -> Any:
     """Set `msat` aside if there is as much and it has not ended: (balance, ends_at), or None."""
-    return connection.execute(_RESERVE, {**_named(account), "msat": msat, "now": now}).first()
+    return _RESERVE.run(connection, {**_named(account), "msat": msat, "now": now})
 
 
 def move(
@@ -68,7 +69,7 @@ def move(
 ) -> tuple[int, int]:
     """Add to what may be spent and to what is reserved; give (balance, owned) after it."""
     change = {**_named(account), "free": free, "held": held}
-    balance, reserved = connection.execute(_MOVE, change).one()
+    balance, reserved = _MOVE.run(connection, change)
     return balance, balance + reserved
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from l402.store.clock import DatabaseNow
+from l402.store.driver import Statement
 from l402.store.engine import LEISURE, Database
 from l402.store.tables import entry, ledger
 
@@ -58,7 +59,7 @@ class Entry:
 
 #: This ledger's id, to be compared within a transaction.
 ID = select(ledger.c.ledger_id)
-_ADD = (
+_ADD = Statement(
     insert(entry)
     .values(at=DatabaseNow(), **{name: bindparam(name) for name in (
         "operation", "kind", "token_id", "service", "endpoint", "method", "msat",
@@ -91,8 +92,8 @@ def append(
 
     `operation` names what was done, once for all time; `after` is what the account owns now.
     """
-    connection.execute(
-        _ADD,
+    _ADD.run(
+        connection,
         {
             "operation": operation,
             "kind": kind,

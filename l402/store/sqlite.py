@@ -17,11 +17,12 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from l402.errors import ConfigurationError, StoreUnavailable
+from l402.store import driver
 from l402.store.url import in_memory, shown
 
 #: What an operator may choose, and the number SQLite reads back. OFF could corrupt the file.
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
-_DURABLE = "durable"
+_LEVEL = "l402_synchronous"
 
 
 class SQLite:
@@ -36,6 +37,7 @@ class SQLite:
         self.synchronous = synchronous
         self.patience = patience
         self.in_memory = in_memory(url)
+        self._level = synchronous  # of the transaction that has the turn
         self._turn = threading.Lock()
         self._at_fork = False
         one = {"poolclass": StaticPool} if self.in_memory else {"pool_size": 1, "max_overflow": 0}
@@ -73,7 +75,9 @@ class SQLite:
             )
         try:
             with self._writer.connect() as connection:
-                connection = connection.execution_options(**{_DURABLE: durable})
+                self._level = (
+                    "FULL" if durable and self.synchronous == "NORMAL" else self.synchronous
+                )
                 with connection.begin():
                     yield connection
         finally:
@@ -142,10 +146,10 @@ class SQLite:
                 )
 
     def _begin(self, connection: Connection) -> None:
-        durable = connection.get_execution_options().get(_DURABLE)
-        level = "FULL" if durable and self.synchronous == "NORMAL" else self.synchronous
-        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if connection.info.get(_LEVEL) != self._level:
+            driver.execute(connection, f"PRAGMA synchronous={self._level}")
+            connection.info[_LEVEL] = self._level
+        driver.execute(connection, "BEGIN IMMEDIATE")
 
 
 def _only_reads(connection: DriverConnection, record: object) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from l402.errors import StoreError
 from l402.forks import in_child
 from l402.store import balances, leases, ledger, replies
+from l402.store.driver import Statement
 from l402.store.engine import Database
 from l402.store.faults import Interrupted
 from l402.store.ledger import Account
@@ -58,7 +59,9 @@ class Short:
     ended: bool
 
 
-_ADD_USE = insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
+_ADD_USE = Statement(
+    insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
+)
 _OWN = (
     select(credit.c.balance, credit.c.ends_at)
     .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
@@ -113,7 +116,7 @@ class Uses:
 
         def spend() -> Taken:
             with self.db.write() as connection:
-                found = connection.execute(leases.RESOLVE, {"own": key}).first()
+                found = leases.RESOLVE.run(connection, {"own": key})
                 if found is None:
                     return settle(connection, key)
                 account = Account(found.token_id, found.service)
@@ -215,13 +218,13 @@ class Uses:
             "process": self._lease.process,
             "reserved_at": now,
         }
-        connection.execute(_ADD_USE, made)
+        _ADD_USE.run(connection, made)
         return Reserved(order.use_id, found.balance, found.ends_at)
 
     def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
         with self.db.write() as connection:
             resolve = leases.RESOLVE_LAPSED if lapsed else leases.RESOLVE
-            found = connection.execute(resolve, {"own": key}).first()
+            found = resolve.run(connection, {"own": key})
             if found is None:
                 return None
             account = Account(found.token_id, found.service)
@@ -256,7 +259,7 @@ class Uses:
         self._adrift.discard(use_id)
 
 
-def _enter(connection: Connection, kind: str, found: Row[Any], owned: int) -> None:
+def _enter(connection: Connection, kind: str, found: Any, owned: int) -> None:
     ledger.append(
         connection,
         kind,

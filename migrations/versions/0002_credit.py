@@ -101,9 +101,8 @@ def _create_uses() -> None:
             name="fk_l402_use_token_id_service",
         ),
         sa.CheckConstraint("msat > 0", name=op.f("ck_l402_use_msat")),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_l402_use_process", "l402_use", ["process"])
-    op.create_index("ix_l402_use_token_id_service", "l402_use", ["token_id", "service"])
 
 
 def _create_entries() -> None:

@@ -1,0 +1,101 @@
+"""Statements as the driver takes them, for what every charged call does.
+
+SQLAlchemy compiles them and knows their types, but is not asked again at each execution: that
+would cost five times what SQLite itself takes.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.expression import Delete, Insert, Select, TextClause, Update
+
+_Convert = Callable[[Any], Any]
+
+
+class _Compiled(NamedTuple):
+    sql: str
+    binds: tuple[tuple[str, _Convert | None], ...]
+    by_position: bool
+    row: Callable[..., Any]
+    converts: tuple[tuple[int, _Convert], ...]
+
+
+class Statement:
+    """A statement whose parameters are all named, compiled once for each database."""
+
+    def __init__(self, core: Select[Any] | Insert | Update | Delete | TextClause) -> None:
+        self._core = core
+        self._compiled: dict[str, _Compiled] = {}
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        """Run it within a transaction, and give its first row, or None.
+
+        :raises DBAPIError: as SQLAlchemy would
+        """
+        dialect = connection.dialect
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = _compile(self._core, dialect)
+        given = {
+            name: values[name] if convert is None else convert(values[name])
+            for name, convert in compiled.binds
+        }
+        # By position in the order of `binds`, which may name one twice: `given` holds it once.
+        parameters = [given[name] for name, _ in compiled.binds] if compiled.by_position else given
+        rows = execute(connection, compiled.sql, parameters)
+        if not rows:
+            return None
+        first = list(rows[0])
+        for index, convert in compiled.converts:
+            first[index] = convert(first[index])
+        return compiled.row(*first)
+
+
+def execute(connection: Connection, sql: str, parameters: Any = ()) -> list[Any]:
+    """Run a text on the driver's own connection, and give its rows.
+
+    :raises DBAPIError: as SQLAlchemy would; a connection that broke is replaced
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        cursor = driver.execute(sql, parameters)
+        # To the last row, or SQLite would call the statement unfinished at the commit.
+        return cursor.fetchall() if cursor.description else []
+    except connection.dialect.loaded_dbapi.Error as error:
+        lost = connection.dialect.is_disconnect(error, driver, None)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError(
+            None, None, error, hide_parameters=True, connection_invalidated=lost
+        ) from error
+
+
+def _compile(core: Any, dialect: Dialect) -> _Compiled:
+    compiled = core.compile(dialect=dialect)
+    order = compiled.positiontup or list(compiled.binds)
+    columns = [] if isinstance(core, TextClause) else list(core.exported_columns)
+    results = [_result(column.type, dialect) for column in columns]
+    return _Compiled(
+        sql=str(compiled),
+        binds=tuple((name, _bind(compiled.binds[name], dialect)) for name in order),
+        by_position=compiled.positional,
+        row=namedtuple("Row", [column.key for column in columns]) if columns else _plain,
+        converts=tuple((i, convert) for i, convert in enumerate(results) if convert is not None),
+    )
+
+
+def _bind(parameter: BindParameter[Any], dialect: Dialect) -> _Convert | None:
+    return parameter.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _result(of: Any, dialect: Dialect) -> _Convert | None:
+    convert: _Convert | None = of.dialect_impl(dialect).result_processor(dialect, None)
+    return convert
+
+
+def _plain(*values: Any) -> tuple[Any, ...]:
+    return values
