@@ -12,7 +12,10 @@ from l402.cli.output import json_option, print_json, print_pairs, print_table, s
 from l402.cli.subject import credential
 from l402.cli.times import shown, time
 from l402.gate import Gate
-from l402.store.credentials import CredentialState, PaymentState
+from l402.store.credits import Credit
+from l402.store.history import MOST, History
+from l402.store.ledger import EFFECTS, Entry
+from l402.store.states import CredentialState, PaymentState
 
 
 @click.command("list")
@@ -38,7 +41,8 @@ def list_(
     """List what was sold, the newest first.
 
     A token is listed from its first paid presentation on; unpaid challenges are only counted (see
-    stats). TIME is ISO 8601 (in UTC, if it has no offset) or unix seconds.
+    stats). BALANCE is the credit that it may still spend, in satoshis; - if it never had any.
+    TIME is ISO 8601 (in UTC, if it has no offset) or unix seconds.
 
     \b
     Examples:
@@ -70,6 +74,9 @@ def list_(
 def show(gate: Gate, what: str, as_json: bool) -> None:
     """Show all that is known of one sale.
 
+    That is what was paid, what it opens, and the last entries of the ledger for each balance: what
+    is + was added, what is - was taken off; the amount after it counts what calls in flight hold.
+
     WHAT is a token id, its first 6 or more digits, a payment hash, or the handle l402:…:… in
     which an invoice's description ends.
 
@@ -79,8 +86,11 @@ def show(gate: Gate, what: str, as_json: bool) -> None:
       flask --app shop l402 show l402:5f2a9c0011223344:89abcdef
     """
     state, now = credential(gate, what), times.now(gate.clock())
+    history = History(gate.store.db)
+    entries = {each.service: history.latest(state.token_id, each.service) for each in state.credits}
     if as_json:
-        print_json(_document(state, now))
+        lately = [asdict(entry) for latest in entries.values() for entry in latest]
+        print_json(_document(state, now) | {"entries": lately})
         return
     print_pairs(
         {
@@ -97,12 +107,19 @@ def show(gate: Gate, what: str, as_json: bool) -> None:
     for payment in state.payments:
         click.echo()
         print_pairs(_lines(payment, now))
+    for credit in state.credits:
+        click.echo()
+        print_pairs(_balance(credit, now))
+        click.echo()
+        _print_entries(entries[credit.service])
 
 
 def _word(state: CredentialState | PaymentState, now: datetime) -> str:
     if state.revoked:
         return "revoked"
-    return "active" if state.active(now) else "expired"
+    if state.active(now):
+        return "active"
+    return "exhausted" if isinstance(state, CredentialState) and state.exhausted(now) else "expired"
 
 
 def _document(state: CredentialState, now: datetime) -> dict[str, Any]:
@@ -111,6 +128,7 @@ def _document(state: CredentialState, now: datetime) -> dict[str, Any]:
         "msat": state.msat,
         "ends_at": state.ends_at,
         "why": state.why,
+        "balance": state.balance(now),
         "payments": [
             asdict(payment) | {"state": _word(payment, now)} for payment in state.payments
         ],
@@ -120,13 +138,18 @@ def _document(state: CredentialState, now: datetime) -> dict[str, Any]:
 def _print_page(page: list[CredentialState], now: datetime) -> None:
     rows = [
         (
-            state.token_id[:16], state.service, sats(state.msat), _word(state, now),
-            shown(state.ends_at), state.uses, shown(state.last_used_at),
+            state.token_id[:16], state.service, sats(state.msat), _left(state, now),
+            _word(state, now), shown(state.ends_at), state.uses, shown(state.last_used_at),
         )
         for state in page
     ]  # fmt: skip
-    headings = ("TOKEN", "SERVICE", "SATS", "STATE", "ENDS", "USES", "LAST USED")
-    print_table(headings, rows, numbers=("SATS", "USES"))
+    headings = ("TOKEN", "SERVICE", "SATS", "BALANCE", "STATE", "ENDS", "USES", "LAST USED")
+    print_table(headings, rows, numbers=("SATS", "BALANCE", "USES"))
+
+
+def _left(state: CredentialState, now: datetime) -> str:
+    balance = state.balance(now)
+    return "-" if balance is None else sats(balance)
 
 
 def _lines(payment: PaymentState, now: datetime) -> dict[str, object]:
@@ -139,3 +162,32 @@ def _lines(payment: PaymentState, now: datetime) -> dict[str, object]:
         "settled": payment.settled_at and shown(payment.settled_at),
         "ends": f"{shown(min(payment.ends_at, payment.valid_until))} ({_word(payment, now)})",
     }
+
+
+def _balance(credit: Credit, now: datetime) -> dict[str, object]:
+    return {
+        "balance": f"{sats(credit.balance)} sat for {credit.service}",
+        "reserved": f"{sats(credit.reserved)} sat, for calls in flight",
+        "ends": f"{shown(credit.ends_at)}{'' if now < credit.ends_at else ' (ended)'}",
+    }
+
+
+def _print_entries(entries: list[Entry]) -> None:
+    headings = ("TIME", "ENTRY", "SATS", "AFTER", "FOR")
+    rows = [
+        (shown(each.at), each.kind, _change(each), sats(each.balance_after), _for(each))
+        for each in entries
+    ]
+    print_table(headings, rows, numbers=("SATS", "AFTER"))
+    if len(entries) == MOST:
+        click.echo(f"older entries than these {MOST}: see export usage, or l402_entry")
+
+
+def _change(entry: Entry) -> str:
+    sign = {1: "+", -1: "-", 0: ""}[EFFECTS[entry.kind]]
+    return f"{sign}{sats(entry.msat)}"
+
+
+def _for(entry: Entry) -> str:
+    call = f"{entry.method} {entry.endpoint}" if entry.endpoint else None
+    return entry.why or call or entry.operation

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from l402.cli.group import Misuse, NotFound
 from l402.gate import Gate
-from l402.store.credentials import SHORTEST_PREFIX, CredentialState
+from l402.store.credentials import SHORTEST_PREFIX
 from l402.store.revocations import Kind
+from l402.store.states import CredentialState
 
 _HANDLE = re.compile(r"l402:[0-9a-f]{16}:[0-9a-f]{8}")
 _DIGITS = 64

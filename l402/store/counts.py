@@ -1,26 +1,35 @@
-"""What a day brought: challenges handed out, payments presented, and their sum."""
+"""What a day brought: challenges handed out, payments presented, and calls drawn on balances."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Row, Select, bindparam, func, select
 
 from l402.store.clock import Moment, UtcDay
 from l402.store.engine import LEISURE, Database
 from l402.store.payments import GRANTED
-from l402.store.tables import challenge_count, insertion, payment
+from l402.store.tables import challenge_count, entry, insertion, payment
 
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """One service's UTC day: challenges (unpaid invoices), payments granted, and their msat."""
+    """One service's UTC day, or one endpoint's; money in msat.
+
+    `challenges` are unpaid invoices, `sales` payments granted and `msat` their sum; `uses` are
+    calls that were charged to a balance and `used_msat` what they took off it. `endpoint` is None
+    where a service's endpoints are counted together.
+    """
 
     day: date
     service: str
     challenges: int
     sales: int
     msat: int
+    uses: int = 0
+    used_msat: int = 0
+    endpoint: str | None = None
 
 
 _ADD = insertion(
@@ -29,25 +38,36 @@ _ADD = insertion(
     "ON CONFLICT (day, service, endpoint) DO UPDATE"
     " SET challenges = l402_challenge_count.challenges + excluded.challenges",
 )
-_CHALLENGES = (
-    select(
-        challenge_count.c.day,
-        challenge_count.c.service,
-        func.sum(challenge_count.c.challenges).label("challenges"),
-    )
-    .where(challenge_count.c.day.between(bindparam("first"), bindparam("last")))
-    .group_by(challenge_count.c.day, challenge_count.c.service)
-)
-_DAY = UtcDay(payment.c.presented_at).label("day")
-_SALES = (
-    select(_DAY, payment.c.service, func.count().label("sales"), func.sum(payment.c.msat))
-    .where(
-        payment.c.presented_at >= bindparam("start", type_=Moment()),
-        payment.c.presented_at < bindparam("end", type_=Moment()),
-        payment.c.status == GRANTED,
-    )
-    .group_by(_DAY, payment.c.service)
-)
+_START, _END = bindparam("start", type_=Moment()), bindparam("end", type_=Moment())
+
+
+def _challenges(*by: str) -> Select[Any]:
+    columns = [challenge_count.c.day, *(challenge_count.c[name] for name in by)]
+    days = challenge_count.c.day.between(bindparam("first"), bindparam("last"))
+    return select(*columns, func.sum(challenge_count.c.challenges)).where(days).group_by(*columns)
+
+
+def _sales(*by: str) -> Select[Any]:
+    at, columns = payment.c.presented_at, [payment.c[name] for name in by]
+    day = UtcDay(at).label("day")
+    sums = select(day, *columns, func.count(), func.sum(payment.c.msat))
+    days = sums.where(at >= _START, at < _END, payment.c.status == GRANTED)
+    return days.group_by(day, *columns)
+
+
+def _uses(*by: str) -> Select[Any]:
+    columns = [entry.c[name] for name in by]
+    day = UtcDay(entry.c.at).label("day")
+    sums = select(day, *columns, func.count(), func.sum(entry.c.msat))
+    days = sums.where(entry.c.at >= _START, entry.c.at < _END, entry.c.kind == "use")
+    return days.group_by(day, *columns)
+
+
+#: Challenges, sales and uses: by service, and by service and endpoint.
+_FIGURES = {
+    by: (_challenges(*by), _sales(*by), _uses(*by))
+    for by in (("service",), ("service", "endpoint"))
+}
 
 
 class Counts:
@@ -76,24 +96,53 @@ class Counts:
         if rows:
             self.db.run(write)
 
-    def stats(self, since: date, until: date) -> list[DayCount]:
+    def stats(self, since: date, until: date, *, by_endpoint: bool = False) -> list[DayCount]:
         """Give the figures of each UTC day from `since` to `until`, both included, by service.
 
-        A sale counts on the day of its first presentation, if it was granted then; a later
-        revocation changes nothing in the book.
+        `by_endpoint` counts each endpoint of a service for itself; a sale is its that was asked
+        for when the invoice was handed out. A sale counts on the day of its first presentation,
+        if it was granted then, and a use on the day on which it was charged; a later revocation
+        changes nothing in the book.
 
         :raises StoreError: if they could not be read
         """
-        start, end = _midnight(since), _midnight(until + timedelta(days=1))
+        period = {
+            "first": since,
+            "last": until,
+            "start": _midnight(since),
+            "end": _midnight(until + timedelta(days=1)),
+        }
+        by = ("service", "endpoint") if by_endpoint else ("service",)
         with self.db.read(LEISURE) as connection:
-            asked = connection.execute(_CHALLENGES, {"first": since, "last": until}).all()
-            sold = connection.execute(_SALES, {"start": start, "end": end}).all()
-        challenges = {(day, service): int(n) for day, service, n in asked}
-        sales = {(day, service): (n, int(msat)) for day, service, n, msat in sold}
+            asked, sold, used = (
+                _keyed(connection.execute(figures, period), 1 + len(by)) for figures in _FIGURES[by]
+            )
+        none = (0, 0)
         return [
-            DayCount(*key, challenges.get(key, 0), *sales.get(key, (0, 0)))
-            for key in sorted(challenges.keys() | sales.keys())
+            _day_count(key, asked.get(key, none), sold.get(key, none), used.get(key, none))
+            for key in sorted(asked.keys() | sold.keys() | used.keys())
         ]
+
+
+def _keyed(rows: Iterable[Row[Any]], width: int) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """Take rows apart: day, service and perhaps endpoint, and the figures."""
+    return {tuple(row[:width]): tuple(map(int, row[width:])) for row in rows}
+
+
+def _day_count(
+    key: tuple[Any, ...], asked: Sequence[int], sold: Sequence[int], used: Sequence[int]
+) -> DayCount:
+    day, service, *endpoint = key
+    return DayCount(
+        day=day,
+        service=service,
+        challenges=asked[0],
+        sales=sold[0],
+        msat=sold[1],
+        uses=used[0],
+        used_msat=used[1],
+        endpoint=endpoint[0] if endpoint else None,
+    )
 
 
 def _midnight(day: date) -> datetime:

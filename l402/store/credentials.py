@@ -1,7 +1,6 @@
 """Credentials as people ask for them: one's state, a page of them, and how often each was used."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -25,78 +24,16 @@ from sqlalchemy import (
 )
 
 from l402.store.clock import Moment
+from l402.store.credits import Credit
 from l402.store.engine import LEISURE, Database
-from l402.store.payments import GRANTED, REVOKED
+from l402.store.payments import GRANTED, PASS, REVOKED
 from l402.store.revocations import hits
-from l402.store.tables import Key, credential, payment, revocation
+from l402.store.states import CredentialState, PaymentState
+from l402.store.tables import Key, credential, credit, payment, revocation
 
 #: Fewer hex digits than this name too many tokens to be worth a look.
 SHORTEST_PREFIX = 6
 _MOST_FOUND = 10
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentState:
-    """One payment of a credential; the fields are those of `l402.store.models.Payment`."""
-
-    payment_hash: str
-    service: str
-    kind: str
-    msat: int
-    network: str
-    endpoint: str
-    method: str
-    issued_at: datetime
-    starts_at: datetime
-    ends_at: datetime
-    valid_until: datetime
-    presented_at: datetime
-    status: str
-    settled_at: datetime | None
-    revoked: bool
-    why: str | None
-
-    def active(self, now: datetime) -> bool:
-        """Tell whether it gives its right at `now`."""
-        good = self.status == GRANTED and not self.revoked
-        return good and now < min(self.ends_at, self.valid_until)
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialState:
-    """A credential and its payments, oldest first; `uses` and `last_used_at` come seconds late."""
-
-    token_id: str
-    service: str
-    first_presented_at: datetime
-    last_used_at: datetime | None
-    uses: int
-    payments: tuple[PaymentState, ...]
-
-    @property
-    def msat(self) -> int:
-        """What was paid in all."""
-        return sum(payment.msat for payment in self.payments)
-
-    @property
-    def ends_at(self) -> datetime:
-        """The latest end of its rights, whether or not they were granted or revoked since."""
-        return max(payment.ends_at for payment in self.payments)
-
-    @property
-    def revoked(self) -> bool:
-        """Whether all of it is revoked."""
-        return all(payment.revoked for payment in self.payments)
-
-    @property
-    def why(self) -> str | None:
-        """The reason given with a revocation, if any."""
-        return next((payment.why for payment in self.payments if payment.why), None)
-
-    def active(self, now: datetime) -> bool:
-        """Tell whether one of its payments gives its right at `now`."""
-        return any(payment.active(now) for payment in self.payments)
-
 
 _HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
 _REVOKED = or_(payment.c.status == REVOKED, exists().where(_HIT))
@@ -118,6 +55,11 @@ _STATES = (
     .join(payment, _OWN)
     .where(credential.c.token_id.in_(bindparam("token_ids", expanding=True, type_=Key)))
     .order_by(*_ORDER, payment.c.presented_at, payment.c.payment_hash)
+)
+_CREDITS = (
+    select(credit)
+    .where(credit.c.token_id.in_(bindparam("token_ids", expanding=True, type_=Key)))
+    .order_by(credit.c.token_id, credit.c.service)
 )
 _FIND = (
     select(credential.c.token_id)
@@ -150,8 +92,9 @@ class Credentials:
 
         :raises StoreError: if it could not be read
         """
-        key = token_id if isinstance(token_id, str) else token_id.hex()
-        return next(iter(_assemble(self.db.fetch(_STATES, {"token_ids": [key]}))), None)
+        named = {"token_ids": [token_id if isinstance(token_id, str) else token_id.hex()]}
+        rows, credits = self.db.fetch(_STATES, named), self.db.fetch(_CREDITS, named)
+        return next(iter(_assemble(rows, credits)), None)
 
     def find(self, name: str) -> list[str]:
         """Give the token ids that `name` may mean, ten at most.
@@ -200,7 +143,8 @@ class Credentials:
                 chosen = chosen.where(_behind(connection, after))
             token_ids = connection.execute(chosen).scalars().all()
             rows = connection.execute(_STATES, {"token_ids": token_ids}).all()
-        return _assemble(rows)
+            credits = connection.execute(_CREDITS, {"token_ids": token_ids}).all()
+        return _assemble(rows, credits)
 
     def count_uses(self, uses: Mapping[bytes, tuple[int, datetime]]) -> None:
         """Add to the counts, by token id (32 bytes): how many uses, and when the last one was.
@@ -221,13 +165,17 @@ class Credentials:
             self.db.run(write)
 
 
-def _assemble(rows: Sequence[Row[Any]]) -> list[CredentialState]:
-    """Put together the credentials that `_STATES` gives, one row per payment."""
+def _assemble(rows: Sequence[Row[Any]], credits: Sequence[Row[Any]]) -> list[CredentialState]:
+    """Put together the credentials that `_STATES` gives, one row per payment, and `_CREDITS`."""
     by_token = groupby((row._mapping for row in rows), lambda row: row[credential.c.token_id])
-    return [_state(list(payments)) for _, payments in by_token]
+    balances: dict[str, list[Credit]] = {}
+    for row in credits:
+        own = Credit(row.service, row.balance, row.reserved, row.ends_at)
+        balances.setdefault(row.token_id, []).append(own)
+    return [_state(list(payments), balances.get(key, [])) for key, payments in by_token]
 
 
-def _state(rows: Sequence[RowMapping]) -> CredentialState:
+def _state(rows: Sequence[RowMapping], credits: Sequence[Credit]) -> CredentialState:
     own = {column.name: rows[0][column] for column in credential.columns}
     payments = (
         PaymentState(
@@ -237,12 +185,20 @@ def _state(rows: Sequence[RowMapping]) -> CredentialState:
         )
         for row in rows
     )
-    return CredentialState(**own, payments=tuple(payments))
+    return CredentialState(**own, payments=tuple(payments), credits=tuple(credits))
 
 
 def _active(now: datetime) -> ColumnElement[bool]:
-    rights = and_(payment.c.status == GRANTED, payment.c.ends_at > now, payment.c.valid_until > now)
-    return _has_payment(rights, not_(_REVOKED))
+    good = and_(payment.c.status == GRANTED, not_(_REVOKED))
+    key = _has_payment(good, payment.c.valid_until > now)
+    by_pass = _has_payment(good, payment.c.kind == PASS, payment.c.ends_at > now)
+    return and_(key, or_(by_pass, _has_balance(now)))
+
+
+def _has_balance(now: datetime) -> ColumnElement[bool]:
+    own = select(credit.c.balance).where(credit.c.token_id == credential.c.token_id)
+    spendable = own.where(credit.c.balance > 0, credit.c.ends_at > now).offset(0)
+    return spendable.correlate(credential).exists()
 
 
 def _dead() -> ColumnElement[bool]:
