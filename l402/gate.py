@@ -181,18 +181,22 @@ class Gate:
         call: Callable[[], Call | None] | None,
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
-        waits = [self.limits.admit(shown.token_id, terms.rates, terms.endpoint) for shown in keys]
-        if all(waits):
-            return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
-        if (msat := terms.price()) == 0:
-            return CurrentPayment(None)
+        waits: list[int] = []
         refused: list[tuple[Denial, Token]] = []
-        for shown, wait in zip(keys, waits, strict=True):
-            if not wait:
-                outcome = self.accounts.open(shown, terms, msat, now, call)
-                if not isinstance(outcome, Denial):
-                    return outcome
-                refused.append((outcome, shown))
+        msat: int | None = None
+        for shown in keys:
+            if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
+                waits.append(wait)
+                continue
+            msat = terms.price() if msat is None else msat
+            if msat == 0:
+                return CurrentPayment(None)
+            outcome = self.accounts.open(shown, terms, msat, now, call)
+            if not isinstance(outcome, Denial):
+                return outcome
+            refused.append((outcome, shown))
+        if msat is None:
+            return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
         # What paying cannot mend goes first: who has paid is told to wait, and not to pay again.
         denial, shown = min(refused, key=lambda pair: pair[0].status == HTTPStatus.PAYMENT_REQUIRED)
         if denial.status != HTTPStatus.PAYMENT_REQUIRED:
