@@ -28,6 +28,11 @@ FACTS = (
     "The number 402 was set aside in HTTP for payment, and left unused.",
     "One bitcoin is 100 million satoshis.",
 )
+ELEMENTS = {
+    "hydrogen": ("H", 1), "helium": ("He", 2), "carbon": ("C", 6), "nitrogen": ("N", 7),
+    "oxygen": ("O", 8), "neon": ("Ne", 10), "iron": ("Fe", 26), "copper": ("Cu", 29),
+    "silver": ("Ag", 47), "tin": ("Sn", 50), "gold": ("Au", 79), "uranium": ("U", 92),
+}  # fmt: skip
 
 api = Blueprint("api", __name__)
 
@@ -46,8 +51,8 @@ def create_app() -> Flask:
     CORS(
         app,
         send_wildcard=True,
-        allow_headers=["Authorization", "Content-Type", "Accept-Authenticate"],
-        expose_headers=["WWW-Authenticate", "Retry-After"],
+        allow_headers=["Authorization", "Content-Type", "Accept-Authenticate", "Idempotency-Key"],
+        expose_headers=["WWW-Authenticate", "Retry-After", "L402-Balance-Msat"],
     )
     return app
 
@@ -93,6 +98,16 @@ def echo() -> Response:
         return jsonify(request.get_json())
     except RecursionError:
         abort(400, "the JSON is nested too deeply")
+
+
+@api.get("/lookup/<name>")
+@paywall(sats=2, uses=100, description="Chemical elements, a hundred look-ups")
+def lookup(name: str) -> dict[str, Any]:
+    """Sell what is known of a chemical element; what is not known costs nothing."""
+    if name.lower() not in ELEMENTS:
+        abort(404, f"no element is known here as {name!r}")
+    symbol, number = ELEMENTS[name.lower()]
+    return {"symbol": symbol, "number": number, "sats_left": current_payment.balance / 1000}
 
 
 def price_of_rows() -> int:

@@ -47,7 +47,8 @@ def test_says_what_is_for_sale(poor: FlaskClient) -> None:
     assert answer.status_code == 200
     assert listed["/quote"]["price"] == "10 sat, any number of calls for 1 h"
     assert listed["/echo"]["method"] == "POST"
-    assert set(listed) == {"/quote", "/fact", "/echo", "/report"}
+    assert set(listed) == {"/quote", "/fact", "/echo", "/report", "/lookup/<name>"}
+    assert listed["/lookup/<name>"]["price"] == "200 sat for 100 calls, 2 sat for each"
     assert all(item["description"] for item in listed.values())
 
 
@@ -78,6 +79,16 @@ def test_a_report_costs_a_sat_for_each_row(example: Flask) -> None:
     assert buyer.payments == 2
 
 
+def test_look_ups_are_sold_by_the_hundred(example: Flask) -> None:
+    """One payment of 200 sat, 2 sat off the balance for each answer, nothing for a 404."""
+    buyer = example.test_client()
+    assert buyer.get("/lookup/Gold").json == {"symbol": "Au", "number": 79, "sats_left": 198}
+    assert buyer.get("/lookup/mithril").status_code == 404
+    answer = buyer.get("/lookup/tin")
+    assert answer.headers["L402-Balance-Msat"] == "196000"
+    assert buyer.payments == 1
+
+
 @pytest.mark.parametrize("rows", ["", "0", "-1", "x", "1.5", "1e1", "501", "٣", "9" * 5000])
 def test_a_report_of_an_odd_length_is_a_400(poor: FlaskClient, rows: str) -> None:
     """A length that cannot be sold is refused before anything is to be paid."""
@@ -103,7 +114,8 @@ def test_browsers_may_send_a_credential(poor: FlaskClient, path: str) -> None:
         headers={
             "Origin": "https://elsewhere.example",
             "Access-Control-Request-Method": "POST" if path == "/echo" else "GET",
-            "Access-Control-Request-Headers": "authorization, content-type, accept-authenticate",
+            "Access-Control-Request-Headers": "authorization, content-type, accept-authenticate,"
+            " idempotency-key",
         },
     )
     allowed = {name.strip() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
@@ -112,6 +124,7 @@ def test_browsers_may_send_a_credential(poor: FlaskClient, path: str) -> None:
         "authorization",
         "content-type",
         "accept-authenticate",
+        "idempotency-key",
     }
 
 

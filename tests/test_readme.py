@@ -46,6 +46,8 @@ def test_the_readmes_shop_sells(shop: dict[str, Any]) -> None:
     answer = FlaskClient(app).get("/quote")
     assert (answer.status_code, answer.json["amountSats"]) == (402, 10)
     assert FlaskClient(app).get("/report?rows=3").json["amountSats"] == 3
+    assert FlaskClient(app).get("/lookup/ada").json["amountSats"] == 200
+    assert FlaskClient(app).get("/ask").json["amountSats"] == 5
     assert FlaskClient(app).post("/render").json["amountSats"] == 50
     close(app)
 
