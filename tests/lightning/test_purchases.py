@@ -1,11 +1,9 @@
 """The example under gunicorn sells for money of a real network, and lnd's records agree."""
 
 import json
-import re
 import signal
 import subprocess
 from base64 import b64decode, b64encode
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pymacaroons
@@ -13,79 +11,24 @@ import pytest
 import requests
 from lightning.binaries import binaries
 from pymacaroons.serializers import BinarySerializer
-from sqlalchemy import create_engine, select
-from sqlalchemy.orm import Session
-from support.example_server import ExampleServer
 from support.regtest import await_that
-
-from l402.store.models import Payment
+from support.shops import WITHIN, ask, buy, challenge, selling_for
 
 pytest_plugins = ["support.regtest"]
 pytestmark = pytest.mark.lightning
 
-CHALLENGE = re.compile(r'L402 macaroon="([^"]+)", invoice="([^"]+)"')
-WITHIN = 60
-
-
-class Shop(ExampleServer):
-    """The example with bob as its node."""
-
-    def __init__(self, folder, node_url, **settings):
-        self.settings = {"APP_CONFIG": "production", "FLASK_L402_NODE": node_url, **settings}
-        self.database = f"sqlite:///{folder / 'l402.db'}"
-        super().__init__(folder)
-
-    def _environment(self):
-        return super()._environment() | self.settings
-
-    def payments(self):
-        """Return the record's payments."""
-        engine = create_engine(self.database)
-        with Session(engine) as session:
-            found = list(session.scalars(select(Payment)))
-        engine.dispose()
-        return found
-
-
-@contextmanager
-def opened(regtest, folder, **settings):
-    macaroon = regtest.bob.bake(folder, "invoices:read", "invoices:write")
-    shop = Shop(folder, regtest.bob.node_url(macaroon), **settings)
-    try:
-        yield shop
-    finally:
-        shop.close()
-
 
 @pytest.fixture(scope="module")
 def shop(regtest, tmp_path_factory):
-    with opened(regtest, tmp_path_factory.mktemp("shop")) as running:
+    with selling_for(regtest.bob, tmp_path_factory.mktemp("shop")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def strict_shop(regtest, tmp_path_factory):
     folder = tmp_path_factory.mktemp("strict")
-    with opened(regtest, folder, FLASK_L402_STRICT="True") as running:
+    with selling_for(regtest.bob, folder, FLASK_L402_STRICT="True") as running:
         yield running
-
-
-def ask(shop, path, credential=None, method="GET", session=requests, **options):
-    headers = {} if credential is None else {"Authorization": credential}
-    return session.request(method, shop.url + path, headers=headers, timeout=WITHIN, **options)
-
-
-def challenge(response):
-    """Return the macaroon and the invoice of a 402."""
-    assert response.status_code == 402, response.text
-    macaroon, invoice = CHALLENGE.match(response.headers["WWW-Authenticate"]).groups()
-    return macaroon, invoice
-
-
-def buy(regtest, response):
-    """Pay a 402 through alice; return the credential."""
-    macaroon, invoice = challenge(response)
-    return f"L402 {macaroon}:{regtest.alice.pay(invoice).hex()}"
 
 
 class TestPlainClient:
