@@ -1,10 +1,8 @@
 """The example under gunicorn sells for money of a real network, and lnd's records agree."""
 
 import json
-import signal
 import subprocess
-from base64 import b64decode, b64encode
-from datetime import UTC, datetime
+from base64 import b64encode
 
 import pymacaroons
 import pytest
@@ -21,13 +19,6 @@ pytestmark = pytest.mark.lightning
 @pytest.fixture(scope="module")
 def shop(regtest, tmp_path_factory):
     with selling_for(regtest.bob, tmp_path_factory.mktemp("shop")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def strict_shop(regtest, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("strict")
-    with selling_for(regtest.bob, folder, FLASK_L402_STRICT="True") as running:
         yield running
 
 
@@ -68,52 +59,6 @@ class TestPlainClient:
         macaroon, _ = challenge(ask(shop, "/quote"))
         assert ask(shop, "/quote", f"L402 {macaroon}:{'00' * 32}").status_code == 402
         assert (books.payments, books.received) == (0, 0)
-
-
-class TestStrict:
-    def test_purchase(self, regtest, strict_shop, books):
-        """A payment is confirmed by the node, and recorded with the moment."""
-        credential = buy(regtest, ask(strict_shop, "/quote"))
-        before = datetime.now(UTC).replace(microsecond=0)
-        assert [ask(strict_shop, "/quote", credential).status_code for _ in range(2)] == [200] * 2
-        latest = max(strict_shop.payments(), key=lambda payment: payment.presented_at)
-        assert latest.msat == 10_000
-        assert before <= latest.settled_at <= datetime.now(UTC)
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_preimage_without_a_payment(self, regtest, strict_shop, books):
-        """Who knows the preimage before paying is told to wait, is not billed again, and then pays.
-
-        An lnd shows it to whoever may read its invoices.
-        """
-        macaroon, invoice = challenge(ask(strict_shop, "/quote"))
-        payment_hash = regtest.alice.call("GET", f"/v1/payreq/{invoice}")["payment_hash"]
-        stored = regtest.bob.call("GET", f"/v1/invoice/{payment_hash}")
-        preimage = b64decode(stored["r_preimage"]).hex()
-        refused = ask(strict_shop, "/quote", f"L402 {macaroon}:{preimage}")
-        assert (refused.status_code, refused.json()["reason"]) == (503, "unsettled")
-        assert "WWW-Authenticate" not in refused.headers
-        assert int(refused.headers["Retry-After"]) > 0
-        assert (books.payments, books.received, books.invoices) == (0, 0, 1)
-        regtest.alice.pay(invoice)
-        assert ask(strict_shop, "/quote", f"L402 {macaroon}:{preimage}").status_code == 200
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_node_stopped(self, regtest, strict_shop, books):
-        """A recorded payment needs no look-up; another one waits while the node is stopped."""
-        recorded = buy(regtest, ask(strict_shop, "/quote"))
-        assert ask(strict_shop, "/quote", recorded).status_code == 200
-        paid = buy(regtest, ask(strict_shop, "/quote"))
-        regtest.bob.process.signal(signal.SIGSTOP)
-        try:
-            assert ask(strict_shop, "/quote", recorded).status_code == 200
-            refused = ask(strict_shop, "/quote", paid)
-            assert (refused.status_code, refused.json()["reason"]) == (503, "unsettled")
-            assert "WWW-Authenticate" not in refused.headers
-        finally:
-            regtest.bob.process.signal(signal.SIGCONT)
-        assert ask(strict_shop, "/quote", paid).status_code == 200
-        assert (books.payments, books.received) == (2, 20)
 
 
 class TestGoBuyer:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from l402.store.models import Payment
 from support.example_server import ExampleServer
+from support.http_servers import Certificate, Server
 from support.lnd import Lnd
 from support.network import Network
 
@@ -60,6 +61,17 @@ def selling_for(node: Lnd, folder: Path, **settings: str) -> Iterator[Shop]:
     """Run a `Shop` that may do with `node` what it needs, and no more."""
     macaroon = node.bake(folder, "invoices:read", "invoices:write")
     with selling(folder, node.node_url(macaroon), **settings) as shop:
+        yield shop
+
+
+@contextmanager
+def selling_behind(
+    proxy: Server, certificate: Certificate, node: Lnd, folder: Path, **settings: str
+) -> Iterator[Shop]:
+    """As `selling_for`, through a proxy that shows its own certificate."""
+    macaroon = node.bake(folder, "invoices:read", "invoices:write")
+    url = node.node_url(macaroon, tls_cert_path=certificate.cert).replace(node.url, proxy.url)
+    with selling(folder, url, **settings) as shop:
         yield shop
 
 
