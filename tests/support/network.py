@@ -79,8 +79,15 @@ class Books:
     @property
     def received(self) -> int:
         """How much reached bob, in satoshis."""
-        settled = [i for i in self._invoices(self._added_before) if i["state"] == "SETTLED"]
-        return sum(int(invoice["amt_paid_sat"]) for invoice in settled)
+        return sum(int(invoice["amt_paid_sat"]) for invoice in self._settled())
+
+    @property
+    def payment_hashes(self) -> list[bytes]:
+        """Of what reached bob, in the order of the invoices."""
+        return [base64.b64decode(invoice["r_hash"]) for invoice in self._settled()]
+
+    def _settled(self) -> list[dict[str, Any]]:
+        return [i for i in self._invoices(self._added_before) if i["state"] == "SETTLED"]
 
     def _count_payments(self) -> int:
         query = "include_incomplete=true&max_payments=1&count_total_payments=true"
