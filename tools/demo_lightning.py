@@ -19,6 +19,7 @@ from lightning.binaries import binaries
 from narration import DemoFailed, expect, step
 from purchase import Stage, Wallet, demonstrate
 from support.daemons import NotYet
+from support.lnd import Lnd
 from support.network import Books, Network, network
 
 
@@ -31,7 +32,8 @@ def regtest() -> Iterator[Stage]:
         example, alice = Example(_environment(Path(name), nodes)), nodes.alice
         with example.serving() as server:
             wallet = Wallet(alice.url, alice.macaroon().read_bytes().hex(), alice.tls_cert)
-            yield Stage(example, server, wallet, partial(_confirm, nodes, Books(nodes)))
+            confirm = partial(_confirm, nodes, Books(nodes))
+            yield Stage(example, server, wallet, confirm, _hint(alice))
 
 
 def _build() -> None:
@@ -66,6 +68,13 @@ def _environment(folder: Path, nodes: Network) -> dict[str, str]:
         "FLASK_L402_SECRET_KEY_PATH": str(secret),
         "FLASK_L402_DATABASE_URL": f"sqlite:///{folder / 'l402.db'}",
     }
+
+
+def _hint(payer: Lnd) -> str:
+    return (
+        f"Alice's lnd pays for clients of your own (network regtest): gRPC {payer.grpc}, REST"
+        f" {payer.url},\n  {payer.tls_cert}\n  {payer.macaroon()}\n"
+    )
 
 
 def _confirm(nodes: Network, books: Books, payment_hash: str) -> None:

@@ -56,12 +56,16 @@ class Wallet(WalletBase):
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a sale is shown; `confirm` asks the payee's node about a payment hash, in hex."""
+    """Where a sale is shown.
+
+    `confirm` asks the payee's node about a payment hash, in hex; `hint` tells who stays how to buy.
+    """
 
     example: Example
     server: subprocess.Popen[bytes]
     wallet: Wallet
     confirm: Callable[[str], None] | None = None
+    hint: str = ""
 
 
 def demonstrate(stage: AbstractContextManager[Stage]) -> int:
@@ -94,7 +98,7 @@ def _show(stage: Stage) -> int:
         return 0
     url = stage.example.url
     with suppress(KeyboardInterrupt):
-        print(f"\nServing on {url} until Ctrl-C. Try: curl -i {url}/quote")
+        print(f"\n{stage.hint}Serving on {url} until Ctrl-C. Try: curl -i {url}/quote")
         return stage.server.wait()
     return 0
 
