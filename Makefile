@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-all test-lightning lint bench clean
+.PHONY: help demo demo-lightning test test-all test-lightning lint bench clean
 
 help:
 	@echo 'make demo            buy from the example API, step by step, then serve it (PORT=5402; ONCE=1 ends)'
+	@echo 'make demo-lightning  the same with real nodes, built by Go the first time'
 	@echo 'make test            the tests that need only Python'
 	@echo 'make test-all        with PostgreSQL, Redis, Node.js and Chromium too'
 	@echo 'make test-lightning  the tests on a Lightning network of real nodes'
@@ -31,6 +32,9 @@ help:
 
 demo: .venv/.installed
 	@$(BIN)/python tools/demo.py
+
+demo-lightning: .venv/.installed
+	@PYTHONPATH=tests $(BIN)/python tools/demo_lightning.py
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not postgres and not redis and not node and not browser and not lightning"

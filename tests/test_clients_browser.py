@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clients.environments import node_modules, program
-from support.buyers import Desk, buyer_in_process
+from support.buyers import Desk, Wallet, buyer_in_process
 from support.example_server import ExampleServer, example_server
 from support.purchases import Purchases
 
@@ -39,7 +39,7 @@ def buyer(server: ExampleServer, tmp_path: Path) -> Iterator[Desk]:
         "/orders.mjs": ("text/javascript", _HERE / "orders.mjs"),
     }
     command = [program("chromium"), *_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "{desk}/"]
-    with buyer_in_process(server, *command, files=files) as desk:
+    with buyer_in_process(Wallet(server), *command, files=files) as desk:
         yield desk
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clients.environments import node_modules, program
-from support.buyers import Desk, buyer_in_process
+from support.buyers import Desk, Wallet, buyer_in_process
 from support.example_server import ExampleServer, example_server
 from support.purchases import Purchases
 
@@ -21,8 +21,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleServer]:
 
 @pytest.fixture
 def buyer(request: pytest.FixtureRequest, server: ExampleServer) -> Iterator[Desk]:
-    version, modules = request.cls.version, str(node_modules())
-    with buyer_in_process(server, program("node"), _SCRIPT, version, modules, "{desk}") as desk:
+    command = [program("node"), _SCRIPT, request.cls.version, str(node_modules()), "{desk}"]
+    with buyer_in_process(Wallet(server), *command) as desk:
         yield desk
 
 

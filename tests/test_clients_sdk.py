@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clients.environments import sdk_python
-from support.buyers import Desk, buyer_in_process
+from support.buyers import Desk, Wallet, buyer_in_process
 from support.example_server import ExampleServer, example_server
 from support.purchases import Purchases
 
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleServer]:
 
 @pytest.fixture
 def buyer(server: ExampleServer, python: str) -> Iterator[Desk]:
-    with buyer_in_process(server, python, _SCRIPT, "{desk}", "00", "{desk}") as desk:
+    with buyer_in_process(Wallet(server), python, _SCRIPT, "{desk}", "00", "{desk}") as desk:
         yield desk
 
 
@@ -38,6 +38,6 @@ class TestSdk(Purchases):
 
 def test_stand_in_wallet(server: ExampleServer, python: str) -> None:
     """The client pays at the stand-in wallet itself, which it takes for an lnd."""
-    with buyer_in_process(server, python, _SCRIPT, *server.wallet(), "{desk}") as desk:
+    with buyer_in_process(Wallet(server), python, _SCRIPT, *server.wallet(), "{desk}") as desk:
         assert desk.fetch("/quote").status == 200
         assert desk.wallet.paid == []

@@ -38,21 +38,23 @@ def is_open(breaker):
 
 
 def test_five_failures_open_it(breaker):
-    """Four failures change nothing, the fifth within ten seconds opens the breaker."""
+    """Four failures in a row change nothing, the fifth opens the breaker."""
     fail(breaker, 4)
     breaker.admit()
     breaker.failed()
     with pytest.raises(NodeBusy) as caught:
         breaker.admit()
-    assert 3 <= caught.value.retry_after <= 5
+    assert 1 <= caught.value.retry_after <= 2
 
 
-def test_failures_far_apart_do_not(breaker, clock):
-    """Five failures in more than ten seconds leave it closed."""
-    for _ in range(20):
-        fail(breaker, 1)
-        clock.advance(2.6)
-    assert not is_open(breaker)
+def test_failures_far_apart_open_it(breaker, clock):
+    """Five failures in a row are enough however slowly they come: each took a caller's time."""
+    for _ in range(5):
+        assert not is_open(breaker)
+        breaker.failed()
+        clock.advance(5.0)
+    fail(breaker, 1)
+    assert is_open(breaker)
 
 
 def test_an_answer_in_between_counts(breaker):
@@ -63,12 +65,12 @@ def test_an_answer_in_between_counts(breaker):
     assert not is_open(breaker)
 
 
-def test_one_probe_passes_within_five_seconds(breaker, clock):
+def test_one_probe_passes_after_the_pause(breaker, clock):
     """After the pause exactly one call passes, until it is known what became of it."""
     fail(breaker, 5)
-    clock.advance(2.9)
+    clock.advance(0.9)
     assert is_open(breaker)
-    clock.advance(1.7)
+    clock.advance(1.1)
     breaker.admit()
     assert is_open(breaker)
     clock.advance(5.0)
@@ -78,7 +80,7 @@ def test_one_probe_passes_within_five_seconds(breaker, clock):
 def test_a_probe_that_succeeds_closes_it(breaker, clock):
     """A probe that is answered ends the outage for everybody."""
     fail(breaker, 5)
-    clock.advance(4.6)
+    clock.advance(2.0)
     breaker.admit()
     breaker.answered()
     fail(breaker, 4)
@@ -89,17 +91,17 @@ def test_a_probe_that_fails_keeps_it_open(breaker, clock):
     """One failed probe is enough for another pause."""
     fail(breaker, 5)
     for _ in range(3):
-        clock.advance(4.6)
+        clock.advance(2.0)
         breaker.admit()
         breaker.failed()
-        clock.advance(2.9)
+        clock.advance(0.9)
         assert is_open(breaker)
 
 
 def test_a_probe_that_was_not_made_is_another_s(breaker, clock):
     """A probe for which no slot was free leaves its right to the next call."""
     fail(breaker, 5)
-    clock.advance(4.6)
+    clock.advance(2.0)
     breaker.admit()
     breaker.withdrawn()
     breaker.admit()
@@ -109,7 +111,7 @@ def test_a_probe_that_was_not_made_is_another_s(breaker, clock):
 def test_a_probe_that_is_never_heard_of_again(breaker, clock):
     """A caller that dies with its probe does not keep the breaker open for ever."""
     fail(breaker, 5)
-    clock.advance(4.6)
+    clock.advance(2.0)
     breaker.admit()
     clock.advance(6.1)
     breaker.admit()
@@ -132,7 +134,7 @@ def test_processes_probe_at_different_times():
         fail(breaker, 5)
         pauses.add(breaker._next_probe)
     assert len(pauses) > 10
-    assert all(3.0 <= pause <= 4.5 for pause in pauses)
+    assert all(1.0 <= pause <= 1.9 for pause in pauses)
 
 
 def test_one_line_down_and_one_back(journal, caplog):

@@ -27,7 +27,8 @@ class Node(ABC):
     """A Lightning node that issues invoices.
 
     One instance serves all threads of a process and is made before a fork, so it opens nothing
-    until it is first called.
+    until it is first called. A call runs on its caller's thread: it must end within a few seconds
+    by itself, whatever the node does.
     """
 
     #: mainnet, testnet, signet, regtest, or simulated

@@ -1,4 +1,4 @@
-"""The only way to a node: bounded in time and number, and what it hands out is checked."""
+"""The only way to a node: bounded in number, left alone while it is dead, and its goods checked."""
 
 import os
 import time
@@ -9,11 +9,9 @@ from typing import TypeVar
 from l402.errors import InvalidInvoice, NodeBusy, NodeError, NodeMismatch, NodeUnreachable
 from l402.nodes.base import Issued, Node, Settlement
 from l402.nodes.breaker import Breaker, Journal
-from l402.nodes.crew import Crew
+from l402.nodes.slots import Slots
 from l402.protocol import bolt11
 
-_CREATE = 5.0  # seconds in total; lnd on the same machine takes one millisecond
-_LOOK_UP = 2.0
 _TOLERANCE = 60  # seconds between our clock and the node's, and between the expiry asked and got
 
 _T = TypeVar("_T")
@@ -32,7 +30,7 @@ class Invoice:
 class NodeDesk:
     """Calls `node` for everybody: at most `concurrency` calls at a time in each process.
 
-    May be made before a fork; each process has its own threads and its own view of the node.
+    May be made before a fork; each process has its own slots and its own view of the node.
     What goes wrong is raised as a NodeError and logged (``l402.node``) when it changes.
     """
 
@@ -60,14 +58,14 @@ class NodeDesk:
             issued = self.node.create_invoice(msat, description, expiry)
             return self._checked(issued, msat, expiry)
 
-        return self._window().call(job, _CREATE)
+        return self._window().call(job)
 
     def look_up(self, payment_hash: bytes) -> Settlement:
         """Ask what became of the invoice of `payment_hash`.
 
         :raises NodeError: the node does not say
         """
-        return self._window().call(lambda: self.node.look_up(payment_hash), _LOOK_UP)
+        return self._window().call(lambda: self.node.look_up(payment_hash))
 
     def _window(self) -> "_Window":
         pid = os.getpid()
@@ -108,18 +106,17 @@ def _same(name: str, asked: object, got: object) -> None:
 
 
 class _Window:
-    """One process's threads for a node, and what it knows of the node's health."""
+    """One process's slots for calls of a node, and what it knows of the node's health."""
 
     def __init__(self, node: Node, concurrency: int, monotonic: Callable[[], float]) -> None:
-        self._crew = Crew(concurrency, monotonic)
+        self._slots = Slots(concurrency, monotonic)
         self._breaker = Breaker(monotonic)
         self._journal = Journal(node, monotonic)
 
-    def call(self, job: Callable[[], _T], within: float) -> _T:
+    def call(self, job: Callable[[], _T]) -> _T:
         self._breaker.admit()
         try:
-            patient = not self._breaker.doubtful
-            result = self._crew.run(lambda: _guarded(job), within, patient=patient)
+            result = self._slots.run(lambda: _guarded(job), patient=not self._breaker.doubtful)
         except NodeBusy:
             self._breaker.withdrawn()
             raise
@@ -128,6 +125,9 @@ class _Window:
             silent = isinstance(error, NodeUnreachable)
             self._breaker.failed() if silent else self._breaker.answered()
             self._journal.failed(error)
+            raise
+        except BaseException:  # the thread was told to end, which says nothing of the node
+            self._breaker.withdrawn()
             raise
         self._breaker.answered()
         self._journal.answered()
@@ -140,5 +140,5 @@ def _guarded(job: Callable[[], _T]) -> _T:
         return job()
     except NodeError:
         raise
-    except BaseException as error:
+    except Exception as error:
         raise NodeUnreachable(f"its adapter failed with {type(error).__name__}") from None

@@ -1,43 +1,55 @@
 """The programs of the Lightning tests: btcd, lnd and a buyer, built by Go from pinned modules.
 
-``python tests/lightning/binaries.py`` builds what is not there yet and prints the folder. It lies
-outside the clone, and a change of a pin, of the buyer or of a tag means another folder.
+``python tests/lightning/binaries.py`` builds what is not there yet and prints the folders. They lie
+outside the clone, and a change of a pin, of a source or of a tag means another folder.
 """
 
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 _HERE = Path(__file__).parent
 #: lnd's sub-servers; lndclient refuses an lnd that lacks one of these.
 _TAGS = "invoicesrpc signrpc walletrpc chainrpc"
+#: Go packages, by the folder of the module that pins them
 _PACKAGES = {
     "nodes": ("github.com/btcsuite/btcd", "github.com/lightningnetwork/lnd/cmd/lnd"),
     "buyer": (".",),
 }
-_SOURCES = ("nodes/go.mod", "nodes/go.sum", "buyer/go.mod", "buyer/go.sum", "buyer/main.go")
-_WITHIN = 1800  # seconds; four to five minutes on two cores where nothing was downloaded yet
+_WITHIN = 1800  # seconds; five to eight minutes on two cores where nothing was downloaded yet
+_TELL_EVERY = 10.0  # seconds
 
 
-def binaries() -> Path:
-    """Return the folder that holds ``btcd``, ``lnd`` and ``buyer``; build them if need be.
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
-    Several processes may ask at once: one builds, and the others wait for it.
+
+def binaries(module: str = "nodes", tell: Callable[[str], None] = _tell) -> Path:
+    """Return the folder of a module's programs; build them if need be, and `tell` how it goes.
+
+    ``nodes`` has ``btcd`` and ``lnd``, ``buyer`` a program of that name. Several processes may ask
+    at once: one builds, and the others wait for it.
 
     :raises RuntimeError: Go is missing, or it could not build them
     """
-    folder = _cache() / f"go-{_key()}"
+    folder = _cache() / f"go-{module}-{_key(module)}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "go.lock").open("w") as lock:
+    with (folder.parent / f"go-{module}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _build(folder)
+            _build(module, folder, tell)
     return folder
 
 
@@ -46,38 +58,65 @@ def _cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "flask-l402"
 
 
-def _key() -> str:
-    digest = sha256(_TAGS.encode())
-    for source in _SOURCES:
-        digest.update(sha256((_HERE / source).read_bytes()).digest())
+def _key(module: str) -> str:
+    digest = sha256(repr((_TAGS, _PACKAGES[module])).encode())
+    for source in sorted((_HERE / module).iterdir()):
+        digest.update(sha256(source.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _build(folder: Path) -> None:
+def _build(module: str, folder: Path, tell: Callable[[str], None]) -> None:
     """Build beside `folder` and move it into place, so that it is never there half-made."""
     if shutil.which("go") is None:
         raise RuntimeError("Go is missing: install Go 1.25.10 or newer and put it on PATH")
+    tell(f"building the {module} with Go, once: some 800 packages in five to ten minutes")
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
-        for module, packages in _PACKAGES.items():
-            _install(module, packages, Path(draft) / "bin")
+        _install(module, Path(draft) / "bin", tell)
         (Path(draft) / "bin").rename(folder)
 
 
-def _install(module: str, packages: tuple[str, ...], into: Path) -> None:
-    command = ["go", "install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", _TAGS]
-    done = subprocess.run(
-        [*command, *packages],
+def _install(module: str, into: Path, tell: Callable[[str], None]) -> None:
+    command = ["go", "install", "-v", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w"]
+    go = subprocess.Popen(
+        [*command, "-tags", _TAGS, *_PACKAGES[module]],
         cwd=_HERE / module,
         # The Go that is installed, whatever a module would like to download.
         env=os.environ | {"GOTOOLCHAIN": "local", "GOBIN": str(into), "GOWORK": "off"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=_WITHIN,
     )
-    if done.returncode:
-        raise RuntimeError(f"Go could not build {', '.join(packages)}:\n{done.stdout[-4000:]}")
+    overdue = threading.Timer(_WITHIN, go.kill)
+    overdue.start()
+    try:
+        said = _follow(go, lambda text: tell(f"building the {module}: {text}"))
+    except BaseException:
+        go.send_signal(signal.SIGINT)
+        raise
+    finally:
+        overdue.cancel()
+        go.wait()
+    if go.returncode:
+        raise RuntimeError(f"Go could not build the {module}:\n{said}")
+
+
+def _follow(go: subprocess.Popen[str], tell: Callable[[str], None]) -> str:
+    """Tell now and then how far Go is; return the end of what it said."""
+    assert go.stdout is not None
+    begun = told = time.monotonic()
+    fetched = compiled = 0
+    said: deque[str] = deque(maxlen=50)
+    with go.stdout:
+        for line in go.stdout:
+            said.append(line)
+            fetched += line.startswith("go: downloading")
+            compiled += not line.startswith("go: ")
+            if (now := time.monotonic()) - told >= _TELL_EVERY:
+                told = now
+                tell(f"{now - begun:.0f} s, {fetched} modules fetched, {compiled} packages built")
+    return "".join(said)
 
 
 if __name__ == "__main__":
-    print(binaries())
+    for name in _PACKAGES:
+        print(binaries(name))

@@ -1,91 +1,22 @@
 """The example under gunicorn sells for money of a real network, and lnd's records agree."""
 
-import json
-import re
-import signal
-import subprocess
-from base64 import b64decode, b64encode
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from base64 import b64encode
 
 import pymacaroons
 import pytest
 import requests
-from lightning.binaries import binaries
 from pymacaroons.serializers import BinarySerializer
-from sqlalchemy import create_engine, select
-from sqlalchemy.orm import Session
-from support.example_server import ExampleServer
 from support.regtest import await_that
-
-from l402.store.models import Payment
+from support.shops import ask, buy, challenge, selling_for
 
 pytest_plugins = ["support.regtest"]
 pytestmark = pytest.mark.lightning
 
-CHALLENGE = re.compile(r'L402 macaroon="([^"]+)", invoice="([^"]+)"')
-WITHIN = 60
-
-
-class Shop(ExampleServer):
-    """The example with bob as its node."""
-
-    def __init__(self, folder, node_url, **settings):
-        self.settings = {"APP_CONFIG": "production", "FLASK_L402_NODE": node_url, **settings}
-        self.database = f"sqlite:///{folder / 'l402.db'}"
-        super().__init__(folder)
-
-    def _environment(self):
-        return super()._environment() | self.settings
-
-    def payments(self):
-        """Return the record's payments."""
-        engine = create_engine(self.database)
-        with Session(engine) as session:
-            found = list(session.scalars(select(Payment)))
-        engine.dispose()
-        return found
-
-
-@contextmanager
-def opened(regtest, folder, **settings):
-    macaroon = regtest.bob.bake(folder, "invoices:read", "invoices:write")
-    shop = Shop(folder, regtest.bob.node_url(macaroon), **settings)
-    try:
-        yield shop
-    finally:
-        shop.close()
-
 
 @pytest.fixture(scope="module")
 def shop(regtest, tmp_path_factory):
-    with opened(regtest, tmp_path_factory.mktemp("shop")) as running:
+    with selling_for(regtest.bob, tmp_path_factory.mktemp("shop")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def strict_shop(regtest, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("strict")
-    with opened(regtest, folder, FLASK_L402_STRICT="True") as running:
-        yield running
-
-
-def ask(shop, path, credential=None, method="GET", session=requests, **options):
-    headers = {} if credential is None else {"Authorization": credential}
-    return session.request(method, shop.url + path, headers=headers, timeout=WITHIN, **options)
-
-
-def challenge(response):
-    """Return the macaroon and the invoice of a 402."""
-    assert response.status_code == 402, response.text
-    macaroon, invoice = CHALLENGE.match(response.headers["WWW-Authenticate"]).groups()
-    return macaroon, invoice
-
-
-def buy(regtest, response):
-    """Pay a 402 through alice; return the credential."""
-    macaroon, invoice = challenge(response)
-    return f"L402 {macaroon}:{regtest.alice.pay(invoice).hex()}"
 
 
 class TestPlainClient:
@@ -127,165 +58,112 @@ class TestPlainClient:
         assert (books.payments, books.received) == (0, 0)
 
 
-class TestStrict:
-    def test_purchase(self, regtest, strict_shop, books):
-        """A payment is confirmed by the node, and recorded with the moment."""
-        credential = buy(regtest, ask(strict_shop, "/quote"))
-        before = datetime.now(UTC).replace(microsecond=0)
-        assert [ask(strict_shop, "/quote", credential).status_code for _ in range(2)] == [200] * 2
-        latest = max(strict_shop.payments(), key=lambda payment: payment.presented_at)
-        assert latest.msat == 10_000
-        assert before <= latest.settled_at <= datetime.now(UTC)
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_preimage_without_a_payment(self, regtest, strict_shop, books):
-        """Who knows the preimage before paying is told to wait, is not billed again, and then pays.
-
-        An lnd shows it to whoever may read its invoices.
-        """
-        macaroon, invoice = challenge(ask(strict_shop, "/quote"))
-        payment_hash = regtest.alice.call("GET", f"/v1/payreq/{invoice}")["payment_hash"]
-        stored = regtest.bob.call("GET", f"/v1/invoice/{payment_hash}")
-        preimage = b64decode(stored["r_preimage"]).hex()
-        refused = ask(strict_shop, "/quote", f"L402 {macaroon}:{preimage}")
-        assert (refused.status_code, refused.json()["reason"]) == (503, "unsettled")
-        assert "WWW-Authenticate" not in refused.headers
-        assert int(refused.headers["Retry-After"]) > 0
-        assert (books.payments, books.received, books.invoices) == (0, 0, 1)
-        regtest.alice.pay(invoice)
-        assert ask(strict_shop, "/quote", f"L402 {macaroon}:{preimage}").status_code == 200
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_node_stopped(self, regtest, strict_shop, books):
-        """A recorded payment needs no look-up; another one waits while the node is stopped."""
-        recorded = buy(regtest, ask(strict_shop, "/quote"))
-        assert ask(strict_shop, "/quote", recorded).status_code == 200
-        paid = buy(regtest, ask(strict_shop, "/quote"))
-        regtest.bob.process.signal(signal.SIGSTOP)
-        try:
-            assert ask(strict_shop, "/quote", recorded).status_code == 200
-            refused = ask(strict_shop, "/quote", paid)
-            assert (refused.status_code, refused.json()["reason"]) == (503, "unsettled")
-            assert "WWW-Authenticate" not in refused.headers
-        finally:
-            regtest.bob.process.signal(signal.SIGCONT)
-        assert ask(strict_shop, "/quote", paid).status_code == 200
-        assert (books.payments, books.received) == (2, 20)
-
-
-class TestGoBuyer:
-    @pytest.fixture(params=["both", "l402"])
-    def fetch(self, request, regtest, tmp_path):
-        """Fetches URLs with the Go buyer and a token store of the test's own."""
-
-        def run(*urls):
-            alice = regtest.alice
-            done = subprocess.run(
-                [
-                    *(binaries() / "buyer", "-headers", request.param, "-store", tmp_path),
-                    *("-lnd", alice.grpc, "-tls", alice.tls_cert, "-macaroon", alice.macaroon()),
-                    *urls,
-                ],
-                capture_output=True,
-                text=True,
-                timeout=WITHIN,
-            )
-            assert done.returncode == 0, done.stderr
-            return [json.loads(line) for line in done.stdout.splitlines()]
-
-        return run
-
-    def test_purchase(self, shop, fetch, books):
-        """The first URL is paid for; a second of the same price and a repeat are not."""
-        said = fetch(shop.url + "/quote", shop.url + "/fact", shop.url + "/quote")
-        assert [(one["status"], one["paid_msat"]) for one in said] == [
-            (200, 10_000),
-            (200, 0),
-            (200, 0),
-        ]
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_kept_token(self, shop, fetch, books):
-        """Its store's token serves the next process as well."""
-        fetch(shop.url + "/quote")
-        (said,) = fetch(shop.url + "/quote")
-        assert (said["status"], said["paid_msat"]) == (200, 0)
-        assert (books.payments, books.received) == (1, 10)
-
-    def test_dearer_view(self, shop, fetch, books):
-        """A dearer view is bought with one more payment, and the cheaper stays open."""
-        said = fetch(*(shop.url + path for path in ("/quote", "/report?rows=20", "/quote")))
-        assert [one["status"] for one in said] == [200] * 3
-        assert [one["paid_msat"] for one in said] == [10_000, 20_000, 0]
-        assert (books.payments, books.received) == (2, 30)
-
-
 class Lnget:
-    """The exchange of Lightning Labs' command-line client, request by request."""
+    """The exchange of Lightning Labs' command-line client, request by request.
 
-    def __init__(self, regtest, shop):
-        self.regtest, self.shop = regtest, shop
-        self.token = None  # one for the host
+    Told from its source: it keeps one token for each host and port and shows it at every path. A
+    402 deletes the token; then another challenge, asked for without it, is paid, unless it costs
+    more than the cap. The macaroon is sent with a caveat that repeats the preimage.
+    """
 
-    def get(self, path):
-        """Fetch a path; a 402 deletes the token, and another challenge is asked for and paid."""
-        response = ask(self.shop, path, self.token)
-        if response.status_code == 402:
-            self.token = None
-            macaroon, invoice = challenge(ask(self.shop, path))
-            preimage = self.regtest.alice.pay(invoice).hex()
-            extended = pymacaroons.Macaroon.deserialize(macaroon)
-            extended.add_first_party_caveat(f"preimage={preimage}")
-            raw = BinarySerializer().serialize_raw(extended)
-            encoded = b64encode(raw).decode()
-            self.token = f"L402 {encoded}:{preimage}"
-            response = ask(self.shop, path, self.token)
-        return response
+    def __init__(self, alice, max_cost=1000):
+        self.tokens = {}
+        self._alice, self._max_cost = alice, max_cost
 
-    def dry_run(self, path):
-        """Ask for the price with HEAD."""
-        return ask(self.shop, path, self.token, "HEAD")
+    def get(self, shop, path):
+        """Fetch a path."""
+        response = self._ask(shop, path)
+        if response.status_code != 402:
+            return response
+        self.tokens.pop(shop.url, None)
+        macaroon, invoice = challenge(self._ask(shop, path))
+        if int(self._alice.call("GET", f"/v1/payreq/{invoice}")["num_satoshis"]) > self._max_cost:
+            raise TooDear
+        self.tokens[shop.url] = self._paid(macaroon, self._alice.pay(invoice).hex())
+        return self._ask(shop, path)
+
+    def dry_run(self, shop, path):
+        """Ask for the price."""
+        return self._ask(shop, path, "HEAD")
+
+    def _ask(self, shop, path, method="GET"):
+        return ask(shop, path, self.tokens.get(shop.url), method)
+
+    def _paid(self, macaroon, preimage):
+        extended = pymacaroons.Macaroon.deserialize(macaroon)
+        extended.add_first_party_caveat(f"preimage={preimage}")
+        raw = BinarySerializer().serialize_raw(extended)
+        return f"L402 {b64encode(raw).decode()}:{preimage}"
+
+
+class TooDear(Exception):
+    """A challenge costs more than the client's cap."""
 
 
 class TestLnget:
     @pytest.fixture
-    def lnget(self, regtest, shop):
-        return Lnget(regtest, shop)
+    def lnget(self, regtest):
+        return Lnget(regtest.alice)
 
-    def test_purchase(self, lnget, books):
+    def test_purchase(self, lnget, shop, books):
         """Of two challenges the second is paid, and the extended macaroon opens the view."""
-        assert lnget.get("/quote").status_code == 200
+        assert lnget.get(shop, "/quote").status_code == 200
         assert (books.invoices, books.payments, books.received) == (2, 1, 10)
 
-    def test_one_token_for_the_host(self, lnget, books):
+    def test_one_token_for_the_host(self, lnget, shop, books):
         """Its one token is shown to every path; only a dearer one costs another payment."""
         paths = ("/quote", "/fact", "/quote", "/report?rows=20", "/quote", "/report?rows=20")
-        assert [lnget.get(path).status_code for path in paths] == [200] * len(paths)
+        assert [lnget.get(shop, path).status_code for path in paths] == [200] * len(paths)
         assert (books.payments, books.received) == (2, 30)
 
-    def test_dry_run(self, lnget, books):
+    def test_dear_then_cheap(self, lnget, shop, books):
+        """The token of a dearer path opens the cheaper ones."""
+        paths = ("/report?rows=20", "/quote", "/report?rows=20", "/fact")
+        assert [lnget.get(shop, path).status_code for path in paths] == [200] * len(paths)
+        assert (books.payments, books.received) == (1, 20)
+
+    def test_one_token_for_each_port(self, regtest, lnget, shop, books, tmp_path):
+        """Another port is another seller to it: each is paid once."""
+        with selling_for(regtest.bob, tmp_path) as other:
+            sellers = (shop, other, shop, other)
+            assert [lnget.get(one, "/quote").status_code for one in sellers] == [200] * 4
+        assert set(lnget.tokens) == {shop.url, other.url}
+        assert (books.payments, books.received) == (2, 20)
+
+    def test_dry_run(self, lnget, shop, books):
         """HEAD shows the challenge and costs nothing, and with a token it is served."""
-        told = lnget.dry_run("/quote")
+        told = lnget.dry_run(shop, "/quote")
         assert challenge(told)
         assert not told.content
         assert (books.payments, books.received) == (0, 0)
-        assert lnget.get("/quote").status_code == 200
-        assert lnget.dry_run("/quote").status_code == 200
+        assert lnget.get(shop, "/quote").status_code == 200
+        assert lnget.dry_run(shop, "/quote").status_code == 200
         assert (books.payments, books.received) == (1, 10)
 
-    def test_after_revocation(self, lnget, shop, books):
+    def test_cap(self, regtest, shop, books):
+        """What costs more than its cap it does not pay, and a kept token is gone all the same."""
+        lnget = Lnget(regtest.alice, max_cost=20)
+        assert lnget.get(shop, "/report?rows=20").status_code == 200
+        with pytest.raises(TooDear):
+            lnget.get(shop, "/report?rows=21")
+        assert lnget.tokens == {}
+        assert (books.payments, books.received) == (1, 20)
+
+    def test_revoked(self, lnget, shop, books):
         """A revoked token is replaced with one payment."""
-        assert lnget.get("/quote").status_code == 200
-        shop.command("revoke", _payment_hash(lnget.token))
+        assert lnget.get(shop, "/quote").status_code == 200
+        shop.revoke(*books.payment_hashes)
 
         def bought_again():  # a running server takes up to a second
-            assert lnget.get("/quote").status_code == 200
+            assert lnget.get(shop, "/quote").status_code == 200
             return books.payments == 2
 
         await_that("the revocation", bought_again)
         assert (books.payments, books.received) == (2, 20)
 
-
-def _payment_hash(token):
-    macaroon = pymacaroons.Macaroon.deserialize(token.removeprefix("L402 ").partition(":")[0])
-    return macaroon.identifier_bytes[2:34].hex()
+    def test_key_removed(self, lnget, shop, books):
+        """A token whose key was removed is replaced with one payment."""
+        assert lnget.get(shop, "/quote").status_code == 200
+        shop.remove_key()
+        assert [lnget.get(shop, "/quote").status_code for _ in range(2)] == [200] * 2
+        assert (books.payments, books.received) == (2, 20)

@@ -11,6 +11,9 @@ from queue import Empty, Queue
 from typing import Any, Protocol
 from urllib.request import Request, urlopen
 
+from l402_requests import L402Client
+from l402_requests.wallets import WalletBase
+
 from l402.protocol import bolt11
 from support import http_servers
 from support.example_server import ExampleServer
@@ -61,6 +64,29 @@ class Buyer(Protocol):
 
     def fetch(self, path: str, body: object = None, *, afresh: bool = False) -> Answer:
         """Get a path of the example, or post JSON to it; `afresh`: without any token kept."""
+
+
+class RequestsBuyer:
+    """l402-requests, in this process."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self.wallet = wallet
+        self._client = L402Client(_RequestsWallet(wallet), trust_env=False, timeout=_ANSWER)
+
+    def fetch(self, path: str, body: object = None, *, afresh: bool = False) -> Answer:
+        """Get a path, or post JSON to it; the client buys afresh by itself."""
+        url = self.wallet.server.url + path
+        response = self._client.get(url) if body is None else self._client.post(url, json=body)
+        return Answer(response.status_code, response.text)
+
+
+class _RequestsWallet(WalletBase):
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet = wallet
+
+    async def pay_invoice(self, bolt11: str) -> str:
+        preimage: str = json.loads(self._wallet.pay(bolt11))["result"]["payment_preimage"]
+        return preimage
 
 
 class Desk:
@@ -124,10 +150,10 @@ def _file(kind: str, path: Path) -> bytes:
 
 @contextmanager
 def buyer_in_process(
-    server: ExampleServer, *command: str, files: Mapping[str, tuple[str, Path]] | None = None
+    wallet: Wallet, *command: str, files: Mapping[str, tuple[str, Path]] | None = None
 ) -> Iterator[Desk]:
     """Run a client in another process; ``{desk}`` in its command stands for the desk's URL."""
-    desk = Desk(Wallet(server), files or {})
+    desk = Desk(wallet, files or {})
     with http_servers.serving(desk.serve) as at, tempfile.TemporaryFile() as said:
         desk.process = subprocess.Popen(
             [part.replace("{desk}", at.url) for part in command], stdout=said, stderr=said

@@ -1,6 +1,7 @@
 // Command buyer fetches URLs and pays for those that answer 402 with an L402 challenge.
 //
-//	buyer -lnd HOST:PORT -tls tls.cert -macaroon admin.macaroon -store FOLDER [-headers both|l402] URL...
+//	buyer -lnd HOST:PORT -tls tls.cert -macaroon admin.macaroon -store FOLDER [-headers both|l402] \
+//	      [-post BODY] URL...
 //
 // It is made of Lightning Labs' own packages: aperture's token store, macaroons and header lines,
 // and lndclient to pay. It keeps one token in its store and shows it to every URL; where the token
@@ -46,13 +47,17 @@ type report struct {
 	Status   int    `json:"status"`
 	PaidMsat uint64 `json:"paid_msat"`
 	Body     string `json:"body"`
+
+	// Authorization has the header lines that the URL was asked with in the end.
+	Authorization []string `json:"authorization"`
 }
 
 type buyer struct {
 	lnd     lndclient.LndServicesConfig
 	folder  string
 	store   l402.Store
-	oneLine bool // lnget's single "L402 ..." line instead of aperture's two lines
+	oneLine bool   // lnget's single "L402 ..." line instead of aperture's two lines
+	post    string // the body to post; GET without
 }
 
 func main() {
@@ -63,6 +68,7 @@ func main() {
 	flag.StringVar(&b.lnd.CustomMacaroonPath, "macaroon", "", "its admin.macaroon")
 	flag.StringVar(&b.folder, "store", "", "folder of the token")
 	headers := flag.String("headers", "both", "both: an LSAT and an L402 line; l402: one line")
+	flag.StringVar(&b.post, "post", "", "JSON to post instead of getting the URLs")
 	flag.Parse()
 	b.oneLine = *headers == "l402"
 	if err := b.run(flag.Args()); err != nil {
@@ -103,16 +109,17 @@ func (b *buyer) fetch(url string) (report, error) {
 	return said, err
 }
 
-// get makes one request, with the token of the store if there is one.
+// get asks for the URL once, with the token of the store if there is one.
 func (b *buyer) get(url string) (report, http.Header, error) {
 	said := report{URL: url}
-	request, err := http.NewRequest(http.MethodGet, url, nil)
+	request, err := b.request(url)
 	if err != nil {
 		return said, nil, err
 	}
 	if err := b.authorize(request.Header); err != nil {
 		return said, nil, err
 	}
+	said.Authorization = request.Header.Values("Authorization")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return said, nil, err
@@ -121,6 +128,17 @@ func (b *buyer) get(url string) (report, http.Header, error) {
 	body, err := io.ReadAll(response.Body)
 	said.Status, said.Body = response.StatusCode, string(body)
 	return said, response.Header, err
+}
+
+func (b *buyer) request(url string) (*http.Request, error) {
+	if b.post == "" {
+		return http.NewRequest(http.MethodGet, url, nil)
+	}
+	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(b.post))
+	if err == nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return request, err
 }
 
 // authorize writes the store's token, its macaroon extended by the preimage, into header.

@@ -1,0 +1,160 @@
+"""Connections to one node, on which nothing lasts longer than it may.
+
+What requests would do besides is left out: no cookies, redirects, proxies or credentials of the
+environment's, and no copy of the headers.
+"""
+
+import io
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from http.client import HTTPResponse
+from pathlib import Path
+from threading import Thread
+from typing import Any, cast
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_KEPT_OPEN = 100  # connections at most; there are no more than calls at a time
+
+
+class Transport(HTTPAdapter):
+    """Sends prepared requests to the node at `base`; threads share its open connections.
+
+    Its certificate is verified against `ca_file`, read anew for each connection, or against the
+    system's authorities.
+    """
+
+    def __init__(self, base: str, ca_file: Path | None) -> None:
+        super().__init__(pool_maxsize=_KEPT_OPEN)
+        trusted = {"cert_reqs": "CERT_REQUIRED", "ca_certs": str(ca_file) if ca_file else None}
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        self._pool = self.poolmanager.connection_from_url(base, trusted)
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
+        """Return the only pool; requests' own trusts the authorities of certifi."""
+        return cast(urllib3.HTTPConnectionPool, self._pool)
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave the pool as it is: the file may be missing while a connection stands."""
+
+    def request_url(self, request: requests.PreparedRequest, _: Any) -> str:
+        """Return the path, for there is no proxy that would want more."""
+        return request.path_url
+
+    def build_response(self, _: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return status and body, for nothing else is looked at."""
+        response = requests.Response()
+        response.status_code, response.raw = resp.status, resp
+        return response
+
+
+def _dial(connection: HTTPConnection, connect: Callable[[], None]) -> None:
+    """Connect within the connection's time-out.
+
+    Neither looking up a name nor a handshake that drips ends in time by itself, so a thread of its
+    own does it, and is left to it when it is late.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        fault = None
+        try:
+            connect()
+        except Exception as error:
+            fault = error
+        if not done.set_running_or_notify_cancel():
+            connection.close()  # nobody waits for it any more
+        elif fault:
+            done.set_exception(fault)
+        else:
+            done.set_result(None)
+
+    Thread(target=run, name="l402-dial", daemon=True).start()
+    try:
+        done.result(cast(float, connection.timeout))
+    except TimeoutError:
+        if done.cancel():
+            raise
+        done.result()
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket as long as the socket's time-out, all reads together.
+
+    A socket's own time-out begins anew with each byte, so a node that drips never trips it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._end = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedSocket:
+    """All of a socket that a response asks for."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._sock))
+
+
+class _Response(HTTPResponse):
+    """A response whose head and body must both arrive within one time-out."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cast(socket.socket, _TimedSocket(sock)), *args, **kwargs)
+
+
+class _Connection(HTTPConnection):
+    """A connection that is made in time, and sends a request in one piece.
+
+    Two pieces would be two records of TLS, and two times to wait for the interpreter lock.
+    """
+
+    response_class = _Response
+
+    def connect(self) -> None:
+        _dial(self, super().connect)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self._unsent: list[bytes] = []
+        super().request(*args, **kwargs)
+        super().send(b"".join(self._unsent))
+
+    def send(self, data: Any) -> None:
+        self._unsent.append(data)
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same under TLS: `super` above is HTTPSConnection here."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
