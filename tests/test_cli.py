@@ -12,7 +12,11 @@ from flask.testing import FlaskCliRunner
 
 from l402.cli import cli
 
-COMMANDS = ["keygen", "upgrade", "current", "routes", "list", "show", "revoke", "stats", "wallet"]
+COMMANDS = [
+    "keygen", "upgrade", "current", "routes", "list", "show", "revoke", "credit", "debit", "stats",
+    "audit", "export", "wallet",
+]  # fmt: skip
+BY_HAND = ["--sats", "1", "--why", "goodwill", "--id", "ticket-1"]
 
 
 def flask(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -54,7 +58,8 @@ def test_every_command_explains_itself(command: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["current"], ["upgrade"], ["routes"], ["list"], ["show", "a" * 64], ["stats"], ["wallet"],
-     ["revoke", "a" * 64, "--token"]],
+     ["revoke", "a" * 64, "--token"], ["credit", "a" * 64, *BY_HAND],
+     ["debit", "a" * 64, *BY_HAND], ["audit"], ["export", "usage"]],
 )  # fmt: skip
 def test_an_app_without_l402(arguments: list[str]) -> None:
     """An app that was never set up fails in one line that says what to write."""
@@ -78,8 +83,10 @@ def test_a_wrong_configuration_fails_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["show", "a" * 64], ["revoke", "a" * 64, "--token"], ["stats"]]
-)
+    "arguments",
+    [["list"], ["show", "a" * 64], ["revoke", "a" * 64, "--token"], ["stats"], ["audit"],
+     ["credit", "a" * 64, *BY_HAND], ["export", "payments"]],
+)  # fmt: skip
 def test_a_database_without_tables(
     make_app: Callable[..., Flask], tmp_path: Path, arguments: list[str]
 ) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask
+from support.books import buy, fill, use
+from support.sales import ISSUED, NOW, token_id
 
 from l402 import signals
 from l402.cli import cli
 from l402.protocol import bolt11
+from l402.store import Store
 
 
 class Sold:
@@ -45,7 +48,7 @@ def listed(run: Callable[..., Result], *options: str) -> list[str]:
 
 def test_an_empty_record(run: Callable[..., Result]) -> None:
     """Nothing sold is no failure."""
-    assert run("list").stdout == "TOKEN  SERVICE  SATS  STATE  ENDS  USES  LAST USED\n"
+    assert run("list").stdout == "TOKEN  SERVICE  SATS  BALANCE  STATE  ENDS  USES  LAST USED\n"
     assert json.loads(run("list", "--json").stdout) == {"credentials": [], "next": None}
 
 
@@ -60,7 +63,7 @@ def test_list_is_aligned(app: Flask, run: Callable[..., Result]) -> None:
         assert all(row[heading.index(title)] != " " for row in rows)
     row = next(row for row in rows if row.startswith(sold.token_id[:16]))
     assert re.split(" {2,}", row) == [
-        sold.token_id[:16], "shop", "20", "active", "2027-01-15 09:10:00", "1",
+        sold.token_id[:16], "shop", "20", "-", "active", "2027-01-15 09:10:00", "1",
         "2027-01-15 08:00:00",
     ]  # fmt: skip
 
@@ -145,7 +148,7 @@ def test_show_in_json(app: Flask, run: Callable[..., Result]) -> None:
     (payment,) = shown["payments"]
     assert set(shown) == {
         "token_id", "service", "first_presented_at", "last_used_at", "uses", "payments", "state",
-        "msat", "ends_at", "why",
+        "msat", "ends_at", "why", "credits", "balance", "entries",
     }  # fmt: skip
     assert set(payment) == {
         "payment_hash", "service", "kind", "msat", "network", "endpoint", "method", "issued_at",
@@ -185,10 +188,72 @@ def test_an_ambiguous_prefix(
     """A prefix of two token ids ends with 2, and both are named."""
     ids = [b"\xab" * 8 + bytes(23) + bytes([end]) for end in (1, 2)]
     fresh = iter(ids)
-    monkeypatch.setattr("l402.gate.secrets", SimpleNamespace(token_bytes=lambda _: next(fresh)))
+    monkeypatch.setattr("l402.issuer.secrets", SimpleNamespace(token_bytes=lambda _: next(fresh)))
     for _ in ids:
         Sold(app)
     for command in ("show", "revoke"):
         done = run(command, "abab" * 4)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert all(token_id.hex() in done.stderr for token_id in ids)
+
+
+# --- credit
+
+
+@pytest.fixture
+def books(app: Flask, clock: Any) -> Store:
+    """The app's store, with an account for everything that can happen, at the time of its sales."""
+    clock.now = NOW.timestamp()
+    store: Store = app.extensions["l402"].store
+    fill(store)
+    return store
+
+
+def test_list_tells_balances(books: Store, run: Callable[..., Result]) -> None:
+    """The list has what may be spent, and a dash for who never had credit."""
+    use(books, 1, 7_000)
+    rows = {row[:16]: re.split(" {2,}", row) for row in run("list").stdout.splitlines()[1:]}
+    found = {number: rows[token_id(number).hex()[:16]][3:5] for number in range(1, 5)}
+    assert found == {
+        1: ["0", "exhausted"], 2: ["0", "exhausted"], 3: ["4", "active"], 4: ["-", "active"],
+    }  # fmt: skip
+    assert set(listed(run, "--active")) == {token_id(3).hex(), token_id(4).hex()}
+
+
+def test_a_balance_ends(books: Store, clock: Any, run: Callable[..., Result]) -> None:
+    """What a balance has is worth nothing after its end, and after that of its last macaroon."""
+    token = token_id(3).hex()
+    assert json.loads(run("show", token, "--json").stdout)["balance"] == 4_000
+    clock.now = ISSUED + 4200
+    shown = json.loads(run("show", token, "--json").stdout)
+    assert (shown["balance"], shown["state"]) == (0, "expired")
+    assert listed(run, "--active") == []
+    assert re.search(r"^ends +2030-03-17 18:56:40 \(ended\)$", run("show", token).stdout, re.M)
+
+
+def test_show_tells_the_ledger(books: Store, run: Callable[..., Result]) -> None:
+    """A balance is shown with what is reserved of it, and its last entries, the newest first."""
+    shown = run("show", token_id(1).hex()).stdout
+    assert re.search(r"^balance +7 sat for quotes$", shown, re.M)
+    assert re.search(r"^reserved +2 sat, for calls in flight$", shown, re.M)
+    table = shown[shown.index("TIME ") :].splitlines()
+    assert table[0].split() == ["TIME", "ENTRY", "SATS", "AFTER", "FOR"]
+    assert [re.split(" {2,}", row)[1:4] for row in table[1:]] == [
+        ["debit", "-2", "9"], ["credit", "+3", "11"], ["release", "2", "8"], ["use", "-2", "8"],
+        ["purchase", "+10", "10"],
+    ]  # fmt: skip
+    whys = [re.split(" {2,}", row)[4] for row in table[1:]]
+    assert whys[:4] == ["goodwill", "goodwill", "GET quote", "GET quote"]
+    assert whys[4].startswith("payment:")
+
+
+def test_show_stops_after_twenty_entries(books: Store, run: Callable[..., Result]) -> None:
+    """Of a long history the last twenty entries are shown, and that there are more."""
+    buy(books, 5, 100_000)
+    for _ in range(20):
+        use(books, 5, 1_000)
+    shown = run("show", token_id(5).hex()).stdout
+    assert len(re.findall(r" use +-1 ", shown)) == 20
+    assert "older entries" in shown
+    entries = json.loads(run("show", token_id(5).hex(), "--json").stdout)["entries"]
+    assert [entry["balance_after"] for entry in entries] == list(range(80_000, 100_000, 1_000))

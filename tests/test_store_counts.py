@@ -1,12 +1,14 @@
 """The figures of the days."""
 
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
 from support import sales
+from support.books import buy, plan, reserve, use
 from support.sales import ISSUED, payment_hash
 
 from l402.store import Store
-from l402.store.counts import DayCount
+from l402.store.counts import _FIGURES, DayCount
 
 pytest_plugins = ["support.databases"]
 
@@ -63,3 +65,54 @@ def test_large_sums(store: Store) -> None:
     for number in range(4):
         store.payments.admit(sale(number, msat=2**60 + 1), MIDNIGHT)
     assert store.counts.stats(SECOND, SECOND)[0].msat == 2**62 + 4
+
+
+# --- uses of credit
+
+
+def today(store: Store) -> date:
+    """The day of the first entry, by the database's own clock."""
+    return next(store.ledger.entries()).at.date()
+
+
+def test_uses(store: Store) -> None:
+    """What is charged counts on its day; what is reserved, given back or paid does not."""
+    buy(store, 1, now=MIDNIGHT, valid_until=DAYS, ends_at=DAYS)
+    use(store, 1, 2_000, now=MIDNIGHT)
+    use(store, 1, 3_000, now=MIDNIGHT, endpoint="fact")
+    store.uses.release(reserve(store, 1, 1_000, now=MIDNIGHT))
+    reserve(store, 1, 1_000, now=MIDNIGHT)
+    day = today(store)
+    assert store.counts.stats(day, day) == [DayCount(day, "quotes", 0, 0, 0, 2, 5_000)]
+    assert store.counts.stats(day + timedelta(days=1), day + timedelta(days=1)) == []
+    assert store.counts.stats(SECOND, SECOND) == [DayCount(SECOND, "quotes", 0, 1, 10_000)]
+
+
+def test_by_endpoint(store: Store) -> None:
+    """Challenges, sales and uses can be told apart by endpoint."""
+    buy(store, 1, now=MIDNIGHT, valid_until=DAYS, ends_at=DAYS)
+    store.payments.admit(sale(2, endpoint="fact", msat=7), MIDNIGHT)
+    use(store, 1, 2_000, now=MIDNIGHT)
+    use(store, 1, 3_000, now=MIDNIGHT, endpoint="fact")
+    store.counts.count_challenges({(SECOND, "quotes", "fact"): 4})
+    day = today(store)
+    assert store.counts.stats(day, day, by_endpoint=True) == [
+        DayCount(day, "quotes", 0, 0, 0, 1, 3_000, "fact"),
+        DayCount(day, "quotes", 0, 0, 0, 1, 2_000, "quote"),
+    ]
+    assert store.counts.stats(SECOND, SECOND, by_endpoint=True) == [
+        DayCount(SECOND, "quotes", 4, 1, 7, endpoint="fact"),
+        DayCount(SECOND, "quotes", 0, 1, 10_000, endpoint="quote"),
+    ]
+
+
+def test_days_are_found_by_indexes(store: Store) -> None:
+    """The figures of a day cost that day's rows, not the whole record's."""
+    period = {
+        "first": FIRST, "last": FIRST, "start": MIDNIGHT, "end": MIDNIGHT + timedelta(days=1),
+    }  # fmt: skip
+    for figures in _FIGURES.values():
+        plans = [plan(store, each.params(period)) for each in figures]
+        for found, index in zip(plans, ("l402_challenge_count", "presented_at", "at"), strict=True):
+            assert re.search(rf"(?i)index.*{index}", found), found
+            assert not re.search("(?i)seq scan|SCAN l402|SCAN TABLE", found), found

@@ -1,7 +1,10 @@
 """The command line ``flask l402``."""
 
+from l402.cli.audit import audit
 from l402.cli.catalogue import routes
+from l402.cli.export import export
 from l402.cli.group import Group
+from l402.cli.hand import credit, debit
 from l402.cli.keys import keygen
 from l402.cli.revocation import revoke
 from l402.cli.sales import list_, show
@@ -19,11 +22,15 @@ Times are in UTC; with --json, amounts are in msat and times ISO 8601.
 \b
 Exit codes:
   0  it worked
-  1  it failed: the configuration, the database or a file; one line on stderr says why
+  1  it failed, or may not be: the configuration, the database, a file, what an account has left;
+     one line on stderr says why. For audit: the books do not agree
   2  it was called wrongly, or what was named may mean several things
   3  what was named is not in the record
 """
 
 cli = Group("l402", help=_HELP)
-for _command in (keygen, upgrade, current, routes, list_, show, revoke, stats, wallet):
+for _command in (
+    keygen, upgrade, current, routes, list_, show, revoke, credit, debit, stats, audit, export,
+    wallet,
+):  # fmt: skip
     cli.add_command(_command)

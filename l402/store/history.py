@@ -1,6 +1,6 @@
 """The ledger by account, as people ask for it: what happened to a balance lately."""
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Integer, bindparam, select
 
 from l402.store.engine import Database
 from l402.store.ledger import Entry
@@ -16,7 +16,7 @@ _LATEST = (
         entry.c.service == bindparam("of", type_=Key),
     )
     .order_by(entry.c.entry_id.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("most", type_=Integer))
 )
 _DONE = select(entry).where(entry.c.operation == bindparam("operation"))
 
