@@ -6,6 +6,7 @@ would cost five times what SQLite itself takes.
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping
+from sqlite3 import SQLITE_BUSY, OperationalError
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Dialect
@@ -72,6 +73,22 @@ def execute(connection: Connection, sql: str, parameters: Any = ()) -> list[Any]
         raise DBAPIError(
             None, None, error, hide_parameters=True, connection_invalidated=lost
         ) from error
+
+
+def begin_immediate(connection: Connection) -> bool:
+    """Begin an SQLite transaction that may write; False while another process is writing.
+
+    :raises DBAPIError: as SQLAlchemy would, for any other reason
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        # Of the extended codes the lowest byte is the kind.
+        if error.sqlite_errorcode & 0xFF != SQLITE_BUSY:
+            raise DBAPIError(None, None, error, hide_parameters=True) from error
+        return False
+    return True
 
 
 def _compile(core: Any, dialect: Dialect) -> _Compiled:

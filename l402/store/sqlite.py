@@ -5,6 +5,7 @@ could fail at once, whatever the time-out. The turns keep a process's threads ou
 handler, whose sleeps are what makes slow answers.
 """
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from l402.store.url import in_memory, shown
 
 #: What an operator may choose, and the number SQLite reads back. OFF could corrupt the file.
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
+#: Pages of the write-ahead log, 4 KiB each, between two checkpoints.
+_CHECKPOINT = 4000
+#: Seconds between two looks at whether another process still writes: they grow, within bounds.
+_SHORTEST, _LONGEST = 0.001, 0.016
 _LEVEL = "l402_synchronous"
 
 
@@ -42,6 +47,7 @@ class SQLite:
         self._at_fork = False
         one = {"poolclass": StaticPool} if self.in_memory else {"pool_size": 1, "max_overflow": 0}
         self._writer = self._engine(**one)
+        event.listen(self._writer, "connect", _never_waits)
         event.listen(self._writer, "begin", self._begin)
         if not self.in_memory:
             # As many readers as there are threads: opening one takes less than waiting for one.
@@ -131,6 +137,8 @@ class SQLite:
     def _prepare(self, connection: DriverConnection, record: object) -> None:
         """Set a new connection up, and read back what SQLite made of it."""
         connection.isolation_level = None  # the driver begins nothing by itself
+        # Each checkpoint waits for the disk: at SQLite's usual 1000 pages, one call in a hundred.
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
         settings = {
             "journal_mode": ("WAL", "memory" if self.in_memory else "wal"),
             "synchronous": (self.synchronous, SYNCHRONOUS[self.synchronous]),
@@ -149,7 +157,17 @@ class SQLite:
         if connection.info.get(_LEVEL) != self._level:
             driver.execute(connection, f"PRAGMA synchronous={self._level}")
             connection.info[_LEVEL] = self._level
-        driver.execute(connection, "BEGIN IMMEDIATE")
+        deadline, pause = time.monotonic() + self.patience, _SHORTEST
+        while not driver.begin_immediate(connection):
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"{shown(self.url)}: the database is locked by another")
+            # SQLite's own pauses grow to 100 ms, and who has waited longest waits longer still.
+            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads rivals
+            pause = min(2 * pause, _LONGEST)
+
+
+def _never_waits(connection: DriverConnection, record: object) -> None:
+    connection.execute("PRAGMA busy_timeout=0")
 
 
 def _only_reads(connection: DriverConnection, record: object) -> None:

@@ -1,6 +1,7 @@
 """Sales to be booked, numbered; and what a process of its own does with them."""
 
 import os
+import secrets
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from sqlalchemy import event
 
 from l402.store import Store
 from l402.store.payments import Sale
+from l402.store.uses import Order
 
 ISSUED = 1_900_000_000
 NOW = datetime.fromtimestamp(ISSUED + 60, UTC)
@@ -41,6 +43,17 @@ def sale(number: int = 1, **changes: Any) -> Sale:
         ends_at=ISSUED + 4200,
         valid_until=ISSUED + 4200,
     )
+    return replace(usual, **changes)
+
+
+def credit(store: Store, number: int = 1, **changes: Any) -> Sale:
+    """Credit of 10 sat for an hour, signed for this store's ledger."""
+    return sale(number, kind="credit", ledger=store.ledger.id(), **changes)
+
+
+def order(number: int = 1, msat: int = 2_000, **changes: Any) -> Order:
+    """A call of 2 sat on the account of that number, under a new id."""
+    usual = Order(secrets.token_bytes(16), token_id(number), "quotes", "quote", "GET", msat)
     return replace(usual, **changes)
 
 
