@@ -1,29 +1,35 @@
-"""Print a table of measurements, and write it as JSON."""
+"""Print a table of measurements, and write it as JSON.
+
+``python -m benchmarks lightning`` measures on a real lnd alone, which Go builds at first.
+"""
 
 import json
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import in_process, served, shop
+from benchmarks import in_process, lightning, served, shop
 
-_RESULTS = Path("benchmarks/results/latest.json")
+_RESULTS = Path("benchmarks/results")
+_PARTS = {"latest": (in_process, served), "lightning": (lightning,)}
 
 
-def main() -> None:
-    """Measure everything in one run."""
+def main(part: str = "latest") -> None:
+    """Measure one part in one run."""
     machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(machine)
     results = []
     with tempfile.TemporaryDirectory() as directory:
         shop.prepare(directory)
-        for module in (in_process, served):
+        for module in _PARTS[part]:
             for name, value, unit, target in module.rows():
-                print(f"  {name:46} {value:10.2f} {unit:3} {_verdict(value, target)}", flush=True)
+                print(f"  {name:54} {value:10.2f} {unit:3} {_verdict(value, target)}", flush=True)
                 results.append({"name": name, "value": value, "unit": unit, "target": target})
-    _RESULTS.parent.mkdir(exist_ok=True)
-    _RESULTS.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    _RESULTS.mkdir(exist_ok=True)
+    found = json.dumps({"machine": machine, "results": results}, indent=1)
+    (_RESULTS / f"{part}.json").write_text(found)
 
 
 def _verdict(value: float, target: str) -> str:
@@ -42,4 +48,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

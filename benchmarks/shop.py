@@ -20,11 +20,12 @@ UNLIMITED = "1000000000/minute"
 LND = f"lnd+https://127.0.0.1:1?network=regtest&macaroon=02{'00' * 40}"
 
 
-def create_app(node: str = "simulated:") -> Flask:
+def create_app(node: str = "simulated:", concurrency: int = 2) -> Flask:
     """Return the app on the database that ``BENCH_DATABASE`` names."""
     app = Flask("shop")
     app.config.update(
         L402_NODE=node,
+        L402_NODE_CONCURRENCY=concurrency,
         L402_SERVICE="shop",
         L402_SIMULATED=True,
         L402_SECRET_KEY="only for measuring, never for selling",

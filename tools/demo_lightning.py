@@ -61,7 +61,7 @@ def _environment(folder: Path, nodes: Network) -> dict[str, str]:
     secret = folder / "secret-key"
     secret.write_text(secrets.token_hex(32))
     macaroon = nodes.bob.bake(folder, "invoices:read", "invoices:write")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FLASK_")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTHONPATH"))}
     return inherited | {
         "APP_CONFIG": "production",
         "FLASK_L402_NODE": nodes.bob.node_url(macaroon),
