@@ -1,0 +1,447 @@
+"""Uses: reserved, then resolved exactly once, whoever races, dies or comes back."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text, update
+from support import redemptions
+from support.postgres import PostgresServer
+from support.redemptions import PRICE, totals
+from support.sales import ISSUED, NOW, credit, order, token_id
+from support.wires import Wire
+
+from l402.errors import StoreUnavailable
+from l402.store import Store, leases, migrate
+from l402.store.tables import lease
+from l402.store.tables import use as use_table
+from l402.store.uses import Reserved, Short, Taken
+
+pytest_plugins = ["support.databases"]
+
+ROUNDS = int(os.environ.get("L402_TEST_RACES", "30"))
+REDEMPTIONS = int(os.environ.get("L402_TEST_REDEMPTIONS", "2000"))
+SERIALIZABLE = "?options=-c%20default_transaction_isolation%3Dserializable"
+END = datetime.fromtimestamp(ISSUED + 4200, UTC)
+
+
+@pytest.fixture
+def funded(store: Store) -> Store:
+    """A store whose account 1 has 10,000 msat."""
+    store.payments.admit(credit(store), NOW)
+    return store
+
+
+def url_of(store: Store) -> str:
+    return store.db.url.render_as_string(hide_password=False)
+
+
+def balance(store: Store, number: int = 1) -> tuple[int, int]:
+    (found,) = store.credits.of(token_id(number))
+    return found.balance, found.reserved
+
+
+def kinds(store: Store) -> list[str]:
+    return [entry.kind for entry in store.ledger.entries()]
+
+
+def silence(store: Store) -> None:
+    """Have every lease lapse, as if its process had not been heard of for long."""
+    with store.db.write() as connection:
+        connection.execute(update(lease).values(expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+# --- one use
+
+
+def test_take(funded: Store) -> None:
+    """A call's price is set aside, and spent when it is taken; taking twice takes once."""
+    asked = order()
+    assert funded.uses.reserve(asked, NOW) == Reserved(asked.use_id, 8_000, END)
+    assert balance(funded) == (8_000, 2_000)
+    assert funded.uses.holds()
+    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert not funded.uses.holds()
+    assert balance(funded) == (8_000, 0)
+    _, entry = funded.ledger.entries()
+    assert (entry.operation, entry.kind) == (f"use:{asked.use_id.hex()}", "use")
+    assert (entry.endpoint, entry.method, entry.msat) == ("quote", "GET", 2_000)
+    assert (entry.balance_before, entry.balance_after) == (10_000, 8_000)
+
+
+def test_release(funded: Store) -> None:
+    """A use that is given back leaves the balance as it was, and an entry without effect."""
+    asked = order()
+    funded.uses.reserve(asked, NOW)
+    assert funded.uses.release(asked.use_id) == 10_000
+    assert funded.uses.release(asked.use_id) is None
+    assert balance(funded) == (10_000, 0)
+    _, entry = funded.ledger.entries()
+    assert (entry.kind, entry.msat) == ("release", 2_000)
+    assert entry.balance_before == entry.balance_after == 10_000
+
+
+def test_short(funded: Store) -> None:
+    """What the balance does not have, or has no longer, is refused and changes nothing."""
+    assert funded.uses.reserve(order(msat=10_001), NOW) == Short(10_000, False)
+    assert funded.uses.reserve(order(), END) == Short(10_000, True)
+    assert funded.uses.reserve(order(2), NOW) == Short(None, False)
+    assert funded.uses.reserve(order(service="facts"), NOW) == Short(None, False)
+    assert isinstance(funded.uses.reserve(order(msat=10_000), NOW), Reserved)
+    assert funded.uses.reserve(order(msat=1), NOW) == Short(0, False)
+    assert balance(funded) == (0, 10_000)
+
+
+def test_unknown_use(funded: Store) -> None:
+    """A use that the record never saw cannot be taken, and giving it back changes nothing."""
+    with pytest.raises(StoreUnavailable, match="not in the record"):
+        funded.uses.take(b"?" * 16)
+    assert funded.uses.release(b"?" * 16) is None
+
+
+# --- coming late
+
+
+def test_late_take(funded: Store) -> None:
+    """A use that was given back before its call ended is debited again, once."""
+    asked = order()
+    funded.uses.reserve(asked, NOW)
+    silence(funded)
+    assert funded.uses.recover() == 1
+    assert balance(funded) == (10_000, 0)
+    for _ in range(2):
+        assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert kinds(funded) == ["purchase", "release", "use"]
+
+
+def test_write_off(funded: Store) -> None:
+    """What the balance no longer has when a late call ends is the house's loss, and in the book."""
+    asked, other = order(), order(msat=9_500)
+    funded.uses.reserve(asked, NOW)
+    silence(funded)
+    funded.uses.recover()
+    funded.uses.reserve(other, NOW)
+    for _ in range(2):
+        assert funded.uses.take(asked.use_id) == Taken(0, 1_500)
+    funded.uses.take(other.use_id)
+    entries = list(funded.ledger.entries())
+    assert [(e.kind, e.msat, e.balance_after) for e in entries] == [
+        ("purchase", 10_000, 10_000),
+        ("release", 2_000, 10_000),
+        ("write_off", 1_500, 11_500),
+        ("use", 2_000, 9_500),
+        ("use", 9_500, 0),
+    ]
+    assert totals(funded) == (0, 0)
+
+
+# --- leases
+
+
+def test_renewed(funded: Store) -> None:
+    """A process that renews its lease keeps its uses, however long they last."""
+    asked = order()
+    funded.uses.reserve(asked, NOW)
+    silence(funded)
+    funded.uses.renew()
+    with closing(Store(url_of(funded))) as other:
+        assert other.uses.recover() == 0
+        assert other.uses.reserve(order(msat=9_000), NOW) == Short(8_000, False)
+    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert kinds(funded) == ["purchase", "use"]
+
+
+def test_lapsed_lease_never_blocks(funded: Store) -> None:
+    """What a silent process holds is given back when its account needs it, before any sweep."""
+    with closing(Store(url_of(funded))) as dead:
+        dead.uses.reserve(order(msat=10_000), NOW)
+        assert funded.uses.reserve(order(), NOW) == Short(0, False)
+        silence(funded)
+        assert isinstance(funded.uses.reserve(order(), NOW), Reserved)
+    assert balance(funded) == (8_000, 2_000)
+
+
+def test_recover(funded: Store) -> None:
+    """A sweep gives back what silent processes held, and forgets them."""
+    with closing(Store(url_of(funded))) as dead:
+        for _ in range(3):
+            dead.uses.reserve(order(), NOW)
+    assert funded.uses.recover() == 0
+    silence(funded)
+    assert funded.uses.recover(limit=2) == 2
+    assert balance(funded) == (8_000, 2_000)
+    assert funded.uses.recover() == 1
+    assert balance(funded) == (10_000, 0)
+    assert funded.db.fetch(select(lease)) == []
+    assert funded.uses.recover() == 0
+
+
+def test_use_without_a_lease(funded: Store) -> None:
+    """A use whose process left no lease is a dead one's."""
+    funded.uses.reserve(asked := order(), NOW)
+    with funded.db.write() as connection:
+        connection.execute(text("DELETE FROM l402_lease"))
+    with closing(Store(url_of(funded))) as other:
+        assert other.uses.recover() == 1
+    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+
+
+def test_lease_is_written_rarely(funded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process writes its lease with its first use, then when it is due or when told to renew."""
+
+    def ends() -> datetime:
+        ((found,),) = funded.db.fetch(select(lease.c.expires_at))
+        return found
+
+    funded.uses.renew()
+    assert funded.db.fetch(select(lease)) == []
+    funded.uses.reserve(order(), NOW)
+    silence(funded)
+    funded.uses.reserve(asked := order(), NOW)
+    assert ends().year == 2020
+    monkeypatch.setattr(leases, "RENEW", -1.0)
+    funded.uses.reserve(order(), NOW)
+    assert ends() > datetime.now(UTC) + timedelta(seconds=20)
+    silence(funded)
+    funded.uses.release(asked.use_id)
+    funded.uses.renew()
+    assert ends() > datetime.now(UTC) + timedelta(seconds=20)
+
+
+def test_failed_resolution(funded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A use that could not be taken is given back as soon as the store answers again."""
+    funded.uses.reserve(asked := order(), NOW)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(funded.db, "write", fail)
+        with pytest.raises(StoreUnavailable, match="down"):
+            funded.uses.take(asked.use_id)
+        assert funded.uses.holds()
+    funded.uses.renew()
+    assert not funded.uses.holds()
+    assert balance(funded) == (10_000, 0)
+
+
+# --- races
+
+
+def race(*acts: Callable[[], object]) -> list[object]:
+    """Run all of them at the same time; give what they returned."""
+    barrier = threading.Barrier(len(acts))
+
+    def act(each: Callable[[], object]) -> object:
+        barrier.wait(20)
+        return each()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return [job.result(60) for job in [pool.submit(act, each) for each in acts]]
+
+
+@pytest.mark.parametrize("isolation", ["", SERIALIZABLE])
+def test_three_ways_to_end(store: Store, isolation: str) -> None:
+    """Taking, giving back and sweeping one use at once resolve it once, and the sums agree."""
+    url = url_of(store)
+    if isolation and url.startswith("sqlite"):
+        pytest.skip("SQLite has one level")
+    stores = [Store(url + isolation) for _ in range(3)]
+    for number in range(12):
+        store.payments.admit(credit(store, number), NOW)
+        stores[0].uses.reserve(asked := order(number), NOW)
+        silence(store)
+        race(
+            lambda use_id=asked.use_id: stores[0].uses.take(use_id),
+            lambda use_id=asked.use_id: stores[1].uses.release(use_id),
+            stores[2].uses.recover,
+        )
+        mine = list(store.ledger.entries(token_id=token_id(number).hex()))
+        assert [entry.kind for entry in mine] in (
+            ["purchase", "use"],
+            ["purchase", "release", "use"],
+        )
+        assert balance(store, number) == (8_000, 0)
+    for each in stores:
+        each.close()
+    owned, booked = totals(store)
+    assert owned == booked
+
+
+def test_release_races_take(funded: Store) -> None:
+    """Two threads that give the same use back at once give it back once."""
+    for _ in range(10):
+        funded.uses.reserve(asked := order(), NOW)
+        outcomes = race(*[lambda use_id=asked.use_id: funded.uses.release(use_id)] * 3)
+        assert sorted(map(str, outcomes)) == ["10000", "None", "None"]
+
+
+def test_threads(store: Store) -> None:
+    """Threads that call more often than was bought succeed exactly as often as was bought."""
+    store.payments.admit(credit(store, msat=50 * PRICE), NOW)
+
+    def call() -> Counter[str]:
+        done: Counter[str] = Counter()
+        for _ in range(20):
+            asked = order(msat=PRICE)
+            outcome = store.uses.reserve(asked, NOW)
+            if isinstance(outcome, Reserved):
+                store.uses.take(asked.use_id)
+            done[type(outcome).__name__] += 1
+        return done
+
+    done = sum(race(*[call] * 8), Counter())
+    assert done == {"Reserved": 50, "Short": 110}
+    assert balance(store) == (0, 0)
+
+
+def last_units(url: str) -> None:
+    migrate.upgrade(url.partition("?")[0])
+    redemptions.sell(url, ROUNDS, PRICE)
+    won = redemptions.race_together(url, ROUNDS, attempts=200, seconds=60 + ROUNDS)
+    assert sorted(won) == list(range(ROUNDS))
+    with closing(Store(url)) as store:
+        assert totals(store) == (0, 0)
+        assert Counter(kinds(store)) == {"purchase": ROUNDS, "use": ROUNDS}
+
+
+def test_last_unit(database_url: str) -> None:
+    """Of 200 calls of eight processes that race for the last unit, one succeeds, every time."""
+    last_units(database_url)
+
+
+@pytest.mark.postgres
+def test_last_unit_serializable(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds where the server runs each transaction at SERIALIZABLE."""
+    monkeypatch.setattr(sys.modules[__name__], "ROUNDS", min(ROUNDS, 5))
+    last_units(postgres_url + SERIALIZABLE)
+
+
+def test_conservation(database_url: str) -> None:
+    """While eight processes redeem, and when they are done, nothing is lost and nothing made."""
+    migrate.upgrade(database_url)
+    accounts = max(10, REDEMPTIONS // 100)
+    redemptions.sell(database_url, accounts, 95 * PRICE)
+    with closing(Store(database_url)) as store:
+        tallies, before = [], accounts * 95 * PRICE
+        for job in redemptions.redeem_together(database_url, REDEMPTIONS, accounts):
+            while not job.ready():
+                owned, booked = totals(store)
+                assert before >= owned == booked
+                before = owned
+                job.wait(0.05)
+            tallies.append(job.get(timeout=60))
+        taken = sum(tally.taken for tally in tallies)
+        released = sum(tally.released for tally in tallies)
+        short = sum(tally.short for tally in tallies)
+        assert taken + released + short == REDEMPTIONS // 8 * 8
+        assert totals(store) == ((accounts * 95 - taken) * PRICE,) * 2
+        done = Counter(kinds(store))
+        assert (done["use"], done["release"]) == (taken, released)
+        assert store.db.fetch(select(use_table)) == []
+
+
+# --- connections that break, and forks
+
+
+@pytest.fixture
+def wired(postgres_server: PostgresServer, postgres_url: str):
+    """A store whose account 1 has 10,000 msat, and the wire to its server."""
+    migrate.upgrade(postgres_url)
+    with Wire(postgres_server.port) as wire:
+        url = postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        with closing(Store(url)) as store:
+            store.payments.admit(credit(store), NOW)
+            yield store, wire
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("after", [False, True])
+def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
+    """Each step whose connection is lost in its commit is done once, whether or not it counted."""
+    store, wire = wired
+    wire.cut(b"COMMIT\0", after=after)
+    assert store.payments.admit(credit(store, 2, token_id=token_id(1)), NOW).first is not after
+    assert balance(store) == (20_000, 0)
+    wire.cut(b"COMMIT\0", after=after)
+    assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 18_000, END)
+    wire.cut(b"COMMIT\0", after=after)
+    assert store.uses.take(asked.use_id) == Taken(18_000, 0)
+    store.uses.reserve(asked := order(), NOW)
+    wire.cut(b"COMMIT\0", after=after)
+    assert store.uses.release(asked.use_id) == (None if after else 18_000)
+    assert balance(store) == (18_000, 0)
+    store.uses.reserve(asked := order(msat=17_000), NOW)
+    store.uses.release(asked.use_id)
+    store.uses.reserve(order(msat=17_000), NOW)
+    wire.cut(b"COMMIT\0", after=after)
+    assert store.uses.take(asked.use_id) == Taken(0, 16_000)
+    hand = {"why": "test", "operation": "a", "now": NOW}
+    wire.cut(b"COMMIT\0", after=after)
+    made = store.credits.adjust(token_id(1).hex(), "quotes", 500, **hand)
+    assert (made.first, made.balance) == (not after, 500)
+    owned, booked = totals(store)
+    assert owned == booked == 17_500
+    assert not store.uses._adrift
+
+
+@pytest.mark.postgres
+def test_lost_reservation(wired: tuple[Store, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reservation that may have counted when its last try failed is given back later."""
+    store, wire = wired
+    monkeypatch.setattr("l402.store.engine._PAUSES", ())
+    wire.cut(b"COMMIT\0", after=True)
+    with pytest.raises(StoreUnavailable):
+        store.uses.reserve(order(), NOW)
+    while balance(store) != (8_000, 2_000):  # the server may still be at it
+        threading.Event().wait(0.01)
+    store.uses.renew()
+    assert balance(store) == (10_000, 0)
+
+
+FORK = """
+import os, sys
+from l402.store import Store
+from support.sales import NOW, order
+
+store = Store(sys.argv[1])
+parents = order()
+store.uses.reserve(parents, NOW)
+process = store.uses._lease.process
+child = os.fork()
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.uses._lease.process == process
+    store.uses.take(parents.use_id)
+    store.close()
+else:
+    assert not store.uses.holds()
+    assert store.uses._lease.process != process
+    asked = order()
+    store.uses.reserve(asked, NOW)
+    store.uses.take(asked.use_id)
+    store.close()
+    os._exit(0)
+"""
+
+
+def test_fork(funded: Store) -> None:
+    """A forked child holds none of its parent's uses, and has a lease of its own."""
+    root = Path(__file__).parents[1]
+    subprocess.run(
+        [sys.executable, "-c", FORK, url_of(funded)],
+        check=True,
+        timeout=60,
+        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
+    )
+    assert balance(funded) == (6_000, 0)
+    assert len(funded.db.fetch(select(lease))) == 2
