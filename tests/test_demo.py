@@ -46,6 +46,7 @@ def test_once(demo):
         said, complaints = shown.communicate(timeout=_WITHIN)
     assert shown.returncode == 0, complaints
     assert "the client pays the invoice (10 sat)" in said
+    assert said.count("the client pays the invoice (200 sat)") == 2
     assert said.endswith("Every step went as it should.\n")
 
 

@@ -1,4 +1,4 @@
-"""One sale, from the price list to the revocation, by a client with a wallet on lnd's REST."""
+"""Sales of a pass and of calls, by a client with a wallet on lnd's REST."""
 # ruff: noqa: T201
 
 import os
@@ -114,7 +114,7 @@ def _sell(stage: Stage) -> None:
     example = stage.example
     step("GET /  (free: what is for sale)")
     for item in expect_status(example.get("/"), 200).json()["for_sale"]:
-        print(f"   {item['method']:4} {item['path']:8} {item['price']}")
+        print(f"   {item['method']:4} {item['path']:14} {item['price']}")
 
     step("GET /quote without payment")
     challenge = expect_status(example.get("/quote"), 402)
@@ -125,6 +125,7 @@ def _sell(stage: Stage) -> None:
     if stage.confirm:
         stage.confirm(payment_hash)
     _revoke(example, payment_hash, authorization)
+    _call(example, stage.wallet)
 
 
 def _buy(example: Example, wallet: Wallet) -> str:
@@ -157,6 +158,42 @@ def _revoke(example: Example, payment_hash: str, authorization: str) -> None:
     expect_status(refused, 402, "GET /quote with the revoked token")
     expect(refused.json()["reason"] == "revoked", "the reason is that it was revoked")
     print(f"   reason: {refused.json()['reason']}, and a fresh invoice")
+
+
+def _call(example: Example, wallet: Wallet) -> None:
+    """Buy calls by the hundred, use them up, and be sold more for the same account."""
+    client, before = L402Client(wallet=wallet, trust_env=False), len(wallet.preimages)
+
+    def call() -> str:
+        answer = client.get(f"{example.url}/lookup/gold")
+        expect(answer.status_code == 200, f"the call succeeds: {answer.status_code}")
+        left: str = answer.headers["L402-Balance-Msat"]
+        return left
+
+    print("\nNow calls, by the hundred: 200 sat once, then 2 sat off the balance for each.")
+    left = call()
+    step("GET /lookup/gold, paid")
+    show("L402-Balance-Msat", left)
+    step("ninety-nine times more")
+    for _ in range(99):
+        left = call()
+    show("L402-Balance-Msat", left)
+    expect(left == "0", "a hundred calls cost what was paid")
+    expect(len(wallet.preimages) == before + 1, "they cost one payment")
+    left = call()
+    step("GET /lookup/gold after another payment")
+    show("L402-Balance-Msat", left)
+    accounts = {_account(example, preimage) for preimage in wallet.preimages[before:]}
+    expect(len(accounts) == 1, "both payments went to one account")
+    print(f"   for the same account: {min(accounts)[:16]}…")
+    step("flask --app app l402 audit  (do the books agree?)")
+    print(textwrap.indent(example.flask("l402", "audit").rstrip(), "   "))
+
+
+def _account(example: Example, preimage: str) -> str:
+    (sale,) = example.sales(sha256(bytes.fromhex(preimage)).hexdigest())
+    token_id: str = sale["token_id"]
+    return token_id
 
 
 def _until_refused(example: Example, authorization: str) -> httpx.Response:
