@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import stat
 import subprocess
@@ -61,6 +62,20 @@ def test_usage(store: Store, run: Callable[..., Result]) -> None:
     assert [(row["msat"], row["balance_after"], row["endpoint"]) for row in found] == [
         ("2000", "8000", "quote"), ("9500", "500", "quote"), ("2000", "0", "quote"),
     ]  # fmt: skip
+
+
+def test_in_json(store: Store, run: Callable[..., Result]) -> None:
+    """With --json each row is a document on a line of its own, with the columns for keys."""
+    done = run("payments", "--json")
+    assert done.exit_code == 0
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [list(document) for document in documents] == [columns("payments")] * 5
+    plain = rows(run("payments").stdout_bytes.decode())
+    assert [{name: "" if value is None else str(value) for name, value in each.items()}
+            for each in documents] == plain  # fmt: skip
+    assert documents[0]["msat"] == 10_000
+    assert documents[0]["settled_at"] is None
+    assert run("usage", "--json", "--service", "other").stdout == ""
 
 
 def test_narrowed(store: Store, run: Callable[..., Result]) -> None:

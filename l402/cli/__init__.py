@@ -22,8 +22,8 @@ Times are in UTC; with --json, amounts are in msat and times ISO 8601.
 \b
 Exit codes:
   0  it worked
-  1  it failed, or may not be: the configuration, the database, a file, what an account has left;
-     one line on stderr says why. For audit: the books do not agree
+  1  it failed or was refused: the configuration, the database, a file, what an account has left;
+     one line on stderr says why. Of audit: the books do not agree
   2  it was called wrongly, or what was named may mean several things
   3  what was named is not in the record
 """

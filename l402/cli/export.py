@@ -1,6 +1,7 @@
-"""Taking the books elsewhere, as CSV (RFC 4180)."""
+"""Taking the books elsewhere, as CSV (RFC 4180) or JSON, a document a line."""
 
 import csv
+import json
 import os
 import sys
 import tempfile
@@ -39,6 +40,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
     default=None,
     help="Say on stderr how far it is; usual on a terminal.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON document a line, not CSV.")
 @pass_gate
 def export(
     gate: Gate,
@@ -49,6 +51,7 @@ def export(
     service: str | None,
     output: Path | None,
     progress: bool | None,
+    as_json: bool,
 ) -> None:
     """Write payments, or what was used of balances, as CSV.
 
@@ -58,8 +61,7 @@ def export(
 
     Amounts are in msat, times ISO 8601 in UTC. TIME is ISO 8601 (in UTC, if it has no offset) or
     unix seconds. A cell that a spreadsheet would take for a formula gets an apostrophe in front.
-    An existing FILE is replaced. There is no --json: what is exported may be too long for one
-    document.
+    An existing FILE is replaced.
 
     \b
     Examples:
@@ -69,7 +71,8 @@ def export(
     rows = _begun(Export(gate.store.db).rows(book, since=since, until=until, service=service))
     shown = sys.stderr.isatty() if progress is None else progress
     with Progress(book, shown) as told, _target(output) as file:
-        _write(file, columns(book), _counted(rows, told))
+        write = _write_json if as_json else _write_csv
+        write(file, columns(book), _counted(rows, told))
     if shown:
         click.echo(told.line(), err=True)
 
@@ -85,7 +88,14 @@ def _counted(rows: Iterable[Any], progress: Progress) -> Iterator[Any]:
         progress.rows += 1
 
 
-def _write(file: BinaryIO, headings: list[str], rows: Iterable[Iterable[object]]) -> None:
+def _write_json(file: BinaryIO, names: list[str], rows: Iterable[Iterable[object]]) -> None:
+    for row in rows:
+        document = dict(zip(names, row, strict=True))
+        file.write(json.dumps(document, default=_moment).encode() + b"\n")
+    file.flush()
+
+
+def _write_csv(file: BinaryIO, headings: list[str], rows: Iterable[Iterable[object]]) -> None:
     writer = csv.writer(_Encoded(file))
     writer.writerow(headings)
     writer.writerows(map(_cell, row) for row in rows)
@@ -104,10 +114,14 @@ class _Encoded:
 
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        return _moment(value)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value
+
+
+def _moment(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 @contextmanager

@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Row,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from l402.store.engine import Database
 from l402.store.payments import CREDIT, GRANTED
@@ -86,8 +97,12 @@ _UNPAID = select(entry).where(
     entry.c.kind == "purchase",
     ~exists().where(payment.c.payment_hash == _after("payment:"), _PURCHASE, _SOLD),
 )
-_RESOLVED = select(use, entry.c.kind).join(
-    entry, entry.c.operation.in_(["use:" + use.c.use_id, "late:" + use.c.use_id])
+# Two joins by equality: Postgres would compare every use with every entry for an OR.
+_RESOLVED = union_all(
+    *(
+        select(use, entry.c.kind).join(entry, entry.c.operation == prefix + use.c.use_id)
+        for prefix in ("use:", "late:")
+    )
 )
 _UNCHARGED = select(reply.c.token_id, reply.c.use_id, reply.c.status).where(
     reply.c.status.is_not(None),
@@ -178,7 +193,9 @@ def _difference(
     return Difference(row.token_id, row.service, what, expected, found)
 
 
-_STEPS: dict[str, tuple[Select[Any], Callable[[Row[Any]], Iterator[Difference]]]] = {
+_STEPS: dict[
+    str, tuple[Select[Any] | CompoundSelect[Any], Callable[[Row[Any]], Iterator[Difference]]]
+] = {
     "chain of entries": (_BREAKS, _in_chain),
     "payments": (_UNBOOKED, _unbooked),
     "purchases": (_UNPAID, _unpaid),
