@@ -395,6 +395,18 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("statement", [b"UPDATE l402_credit", b"INSERT INTO l402_use", b"BEGIN"])
+def test_cut_in_mid_transaction(wired: tuple[Store, Wire], statement: bytes, after: bool) -> None:
+    """A connection lost before the commit is replaced, and the call goes on as if nothing was."""
+    store, wire = wired
+    wire.cut(statement, after=after)
+    assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 8_000, END)
+    assert store.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert totals(store) == (8_000, 8_000)
+
+
+@pytest.mark.postgres
 def test_lost_reservation(wired: tuple[Store, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
     """A reservation that may have counted when its last try failed is given back later."""
     store, wire = wired

@@ -8,7 +8,7 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from l402.store import ledger
 from l402.store.clock import Moment
@@ -20,7 +20,8 @@ _BALANCE = (
     credit.c.token_id == bindparam("token", type_=Key),
     credit.c.service == bindparam("of", type_=Key),
 )
-_LOCK = select(credit).where(*_BALANCE).with_for_update()
+_LOOK = Statement(select(credit).where(*_BALANCE))
+_LOCK = Statement(select(credit).where(*_BALANCE).with_for_update())
 _ADD = insertion(
     credit,
     "token_id service balance reserved ends_at",
@@ -54,9 +55,14 @@ _RESERVE = Statement(
 )
 
 
-def lock(connection: Connection, account: Account) -> Row[Any] | None:
+def look(connection: Connection, account: Account) -> Any:
+    """Give the row of a balance, or None."""
+    return _LOOK.run(connection, _named(account))
+
+
+def lock(connection: Connection, account: Account) -> Any:
     """Give the row of a balance, or None, that nobody else changes before the commit."""
-    return connection.execute(_LOCK, _named(account)).first()
+    return _LOCK.run(connection, _named(account))
 
 
 def reserve(connection: Connection, account: Account, msat: int, now: datetime) -> Any:

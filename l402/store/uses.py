@@ -206,7 +206,7 @@ class Uses:
             return known
         found = balances.reserve(connection, account, order.msat, now)
         if found is None:
-            row = balances.lock(connection, account)
+            row = balances.look(connection, account)
             return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
         made = {
             "use_id": key,
