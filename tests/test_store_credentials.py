@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from support.books import buy, reserve, use
 from support.sales import ISSUED, NOW, payment_hash, sale, token_id
 
 from l402.errors import StoreUnavailable
@@ -158,3 +159,56 @@ def test_naive_time(store: Store) -> None:
     with pytest.raises(StoreUnavailable, match="time zone"):
         store.credentials.count_uses({token_id(1): (1, NOW.replace(tzinfo=None))})
     assert store.credentials.state(token_id(1)).uses == 0
+
+
+# --- credit
+
+
+def test_state_of_credit(store: Store) -> None:
+    """A credential's state has its balances by service, and what may be spent of them in all."""
+    buy(store, 1)
+    buy(store, 2, 5_000, token_id=token_id(1), service="other", ends_at=ISSUED + 100)
+    reserve(store, 1, 4_000)
+    state = store.credentials.state(token_id(1))
+    assert [(each.service, each.balance, each.reserved) for each in state.credits] == [
+        ("other", 5_000, 0),
+        ("quotes", 6_000, 4_000),
+    ]
+    assert state.balance(NOW) == 11_000
+    assert state.balance(NOW + HOUR) == 6_000
+    assert state.balance(NOW + 2 * HOUR) == 0
+    store.payments.admit(sale(3), NOW)
+    assert store.credentials.state(token_id(3)).balance(NOW) is None
+
+
+def test_active_by_credit(store: Store) -> None:
+    """A balance is active while there is some of it, it lasts, and a macaroon opens it."""
+    buy(store, 1, ends_at=ISSUED + 9000, valid_until=ISSUED + 9000)
+    buy(store, 2, ends_at=ISSUED + 9000, valid_until=ISSUED + 100)
+    buy(store, 3, ends_at=ISSUED + 100, valid_until=ISSUED + 9000)
+    buy(store, 4, ends_at=ISSUED + 9000, valid_until=ISSUED + 9000)
+    use(store, 4, 10_000)
+    buy(store, 5, ends_at=ISSUED + 9000, valid_until=ISSUED + 9000)
+    store.revocations.revoke("token", token_id(5).hex())
+    for now, active in ((NOW, {1, 2, 3}), (NOW + HOUR, {1})):
+        states = {number: store.credentials.state(token_id(number)) for number in range(1, 6)}
+        assert {number for number, state in states.items() if state.active(now)} == active
+        assert {number for number, state in states.items() if state.exhausted(now)} == {4}
+        listed = tokens(store.credentials.page(now=now, active=True))
+        assert set(listed) == set(numbered(*active))
+        rest = tokens(store.credentials.page(now=now, active=False))
+        assert set(rest) == set(numbered(*range(1, 6))) - set(listed)
+
+
+def test_any_macaroon_opens_all(store: Store) -> None:
+    """What an account holds is open while any of its macaroons lasts; a pass is no balance."""
+    store.payments.admit(sale(1, ends_at=ISSUED + 9000, valid_until=ISSUED + 100), NOW)
+    state = store.credentials.state(token_id(1))
+    assert (state.active(NOW), state.active(NOW + HOUR)) == (True, False)
+    buy(store, 2, 1_000, token_id=token_id(1), ends_at=ISSUED + 100, valid_until=ISSUED + 9000)
+    state = store.credentials.state(token_id(1))
+    assert state.active(NOW + HOUR)
+    assert not state.exhausted(NOW + HOUR)
+    assert tokens(store.credentials.page(now=NOW + HOUR, active=True)) == numbered(1)
+    assert not state.active(NOW + 3 * HOUR)
+    assert state.ends_at.timestamp() == ISSUED + 9000
