@@ -97,6 +97,50 @@ def test_no_drift_in_detail(database_url: str, engine: Engine) -> None:
     assert described(engine) == migrated
 
 
+def test_credit_added(database_url: str, engine: Engine) -> None:
+    """The tables of credit come to a record that has sold already, and go without touching it."""
+    migrate.upgrade(database_url, "0001")
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO l402_credential VALUES ('aa', 'quotes', :at, NULL, 0)"), {"at": NOW}
+        )
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        drawn = connection.execute(text("SELECT ledger_id FROM l402_ledger")).scalar_one()
+    assert len(bytes.fromhex(drawn)) == 16
+    command.downgrade(migrate.config(database_url), "0001")
+    assert tables(engine) == {
+        *("l402_credential", "l402_payment", "l402_revocation", "l402_challenge_count"),
+        VERSION_TABLE,
+    }
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT token_id FROM l402_credential")).scalar() == "aa"
+        assert connection.execute(text("SELECT ledger_id FROM l402_ledger")).scalar() != drawn
+
+
+def triggers(engine: Engine) -> list[Any]:
+    """Give the triggers on our tables, in the database's own words."""
+    ours = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name",
+        "postgresql": "SELECT tgname, pg_get_triggerdef(t.oid), prosrc FROM pg_trigger t"
+        " JOIN pg_proc p ON p.oid = tgfoid WHERE NOT tgisinternal",
+    }
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(ours[engine.dialect.name]))]
+
+
+def test_same_triggers(database_url: str, engine: Engine) -> None:
+    """The triggers are the same whether the migrations or the code made the tables."""
+    migrate.upgrade(database_url)
+    migrated = triggers(engine)
+    assert migrated
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+    assert triggers(engine) == migrated
+
+
 def test_one_lineage() -> None:
     """There is one history with one head, and the code knows it without Alembic."""
     scripts = ScriptDirectory(str(migrate.scripts()))

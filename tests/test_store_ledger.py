@@ -25,6 +25,16 @@ def test_ids_differ() -> None:
         assert one.ledger.id() != other.ledger.id()
 
 
+def test_id_after_close() -> None:
+    """A store that was closed asks again: what was in memory is another record now."""
+    store = Store("sqlite://")
+    first = store.ledger.id()
+    store.close()
+    with closing(store):
+        assert store.ledger.id() != first
+        assert store.payments.admit(credit(store), NOW).first
+
+
 def test_entries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entries come in their order, over as many pages as it takes, and can be narrowed."""
     monkeypatch.setattr(ledger, "_PAGE", 2)

@@ -45,5 +45,6 @@ class Store:
         self.db.fetch(text("SELECT 1"))
 
     def close(self) -> None:
-        """Close the connections; a later use opens new ones."""
+        """Close the connections; a later use opens new ones, perhaps to another ledger."""
         self.db.close()
+        self.ledger.forget()

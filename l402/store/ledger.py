@@ -125,6 +125,10 @@ class Ledger:
             ((self._id,),) = self.db.fetch(ID)
         return self._id
 
+    def forget(self) -> None:
+        """Read the id anew at its next use: what is behind the URL may be another record."""
+        self._id = None
+
     def entries(
         self,
         *,
