@@ -107,3 +107,7 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert shown.startswith("\rbalances: 0 s\x1b[K\rbalances: 0 s\x1b[K")
     assert shown.endswith("\r\x1b[K")
     assert "\n" not in shown
+    monkeypatch.setattr("l402.cli.progress._ON_TERMINAL", 60.0)
+    with Progress("balances") as progress:
+        progress.clear()
+        assert capsys.readouterr().err == "\r\x1b[K"

@@ -117,6 +117,19 @@ DAMAGES = {
         f"UPDATE l402_payment SET msat = 9999 WHERE payment_hash = '{payment_hash(1).hex()}'",
         [(ONE, "purchase of payment", 9_999, f"purchase of 10000 by {ONE} for quotes")],
     ),
+    "a payment of another account": (
+        f"UPDATE l402_payment SET token_id = '{FOUR}'"
+        f" WHERE payment_hash = '{payment_hash(1).hex()}'",
+        [(FOUR, "purchase of payment", 10_000, f"purchase of 10000 by {ONE} for quotes")],
+    ),
+    "a payment for another service": (
+        f"UPDATE l402_payment SET service = 'other' WHERE payment_hash = '{payment_hash(1).hex()}'",
+        [(ONE, "purchase of payment", 10_000, f"purchase of 10000 by {ONE} for quotes")],
+    ),
+    "a purchase booked as a gift": (
+        f"UPDATE l402_entry SET kind = 'credit' WHERE {entry('purchase', ONE)}",
+        [(ONE, "purchase of payment", 10_000, f"credit of 10000 by {ONE} for quotes")],
+    ),
     "a payment that was never booked": (
         f"UPDATE l402_payment SET kind = 'credit' WHERE token_id = '{FOUR}'",
         [(FOUR, "purchase of payment", 10_000, None)],
@@ -136,6 +149,24 @@ DAMAGES = {
         "UPDATE l402_reply SET use_id = (SELECT substr(operation, 5) FROM l402_entry"
         f" WHERE {entry('release', ONE)})",
         [(ONE, "of an answer 200 that is kept", "use", None)],
+    ),
+    "an answer to a call of another account": (
+        f"UPDATE l402_reply SET token_id = '{FOUR}'",
+        [(FOUR, "of an answer 200 that is kept", "use", None)],
+    ),
+    "no damage: an answer to a call that was charged late": (
+        f"UPDATE l402_reply SET token_id = '{TWO}', use_id = (SELECT substr(operation, 6)"
+        " FROM l402_entry WHERE operation LIKE 'late:%')",
+        [],
+    ),
+    "no damage: an answer that is not there yet": (
+        f"UPDATE l402_reply SET status = NULL, use_id = '{NOBODY}'",
+        [],
+    ),
+    "a use in flight that was charged late": (
+        "UPDATE l402_use SET use_id = (SELECT substr(operation, 6) FROM l402_entry"
+        " WHERE operation LIKE 'late:%')",
+        [(ONE, "in flight", "release", 2_000), (ONE, "in flight", "use", 2_000)],
     ),
     "a use in flight that was resolved": (
         "UPDATE l402_use SET use_id = (SELECT substr(operation, 5) FROM l402_entry"
@@ -159,9 +190,14 @@ def test_damage(
     _, differences = audited(store)
     assert len(differences) == len(expected)
     for token, what, wanted, found in expected:
-        (one,) = [each for each in differences if each.token_id == token and what in each.what]
-        assert (one.expected, one.found) == (wanted, found)
-        assert one.service == (None if "answer" in what else "quotes")
+        (one,) = (
+            each
+            for each in differences
+            if what in each.what
+            and (each.token_id, each.expected, each.found) == (token, wanted, found)
+        )
+        named = "other" if "SET service" in statement else "quotes"
+        assert one.service == (None if "answer" in what else named)
 
 
 def test_one_moment(store: Store) -> None:

@@ -39,6 +39,7 @@ def audit(gate: Gate, as_json: bool) -> None:
         if as_json:
             differences.append(difference)
         else:
+            progress.clear()
             click.echo(_line(difference))
 
     with Progress("balances") as progress:

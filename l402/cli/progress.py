@@ -37,6 +37,11 @@ class Progress:
         rows = f"{self.rows:,} rows, " if self.rows else ""
         return f"{self.what}: {rows}{time.monotonic() - self._began:.0f} s"
 
+    def clear(self) -> None:
+        """Make room on a terminal for a line of output."""
+        if self._shown and self._terminal:
+            self._write("\r\x1b[K")
+
     def __enter__(self) -> Self:
         if self._shown:
             self._teller.start()
@@ -51,8 +56,7 @@ class Progress:
         self._over.set()
         if self._shown:
             self._teller.join()
-            if self._terminal:
-                self._write("\r\x1b[K")
+            self.clear()
 
     def _tell(self) -> None:
         while not self._over.wait(_ON_TERMINAL if self._terminal else _ELSEWHERE):

@@ -42,6 +42,8 @@ def list_(
 
     A token is listed from its first paid presentation on; unpaid challenges are only counted (see
     stats). BALANCE is the credit that it may still spend, in satoshis; - if it never had any.
+    STATE is active, exhausted (its balance is used up), expired or revoked.
+
     TIME is ISO 8601 (in UTC, if it has no offset) or unix seconds.
 
     \b

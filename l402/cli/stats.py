@@ -36,7 +36,7 @@ def stats(
     Days are those of UTC. A challenge is an invoice handed out; a sale counts on the day of its
     first presentation, with its SATS. A use is a call that was charged to a balance, USED the
     satoshis that it took off; calls on a pass are not counted here (see list). With --by-endpoint
-    a sale is its that the invoice was asked for.
+    a sale counts for the endpoint whose challenge was paid.
 
     \b
     Examples:

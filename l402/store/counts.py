@@ -99,10 +99,10 @@ class Counts:
     def stats(self, since: date, until: date, *, by_endpoint: bool = False) -> list[DayCount]:
         """Give the figures of each UTC day from `since` to `until`, both included, by service.
 
-        `by_endpoint` counts each endpoint of a service for itself; a sale is its that was asked
-        for when the invoice was handed out. A sale counts on the day of its first presentation,
-        if it was granted then, and a use on the day on which it was charged; a later revocation
-        changes nothing in the book.
+        `by_endpoint` counts each endpoint of a service for itself, a sale for the one whose
+        challenge was paid. A sale counts on the day of its first presentation, if it was granted
+        then, and a use on the day on which it was charged; a later revocation changes nothing in
+        the book.
 
         :raises StoreError: if they could not be read
         """
