@@ -27,6 +27,7 @@ from l402.store.uses import Reserved, Short, Taken
 
 pytest_plugins = ["support.databases"]
 
+SPAWN = redemptions.SPAWN
 ROUNDS = int(os.environ.get("L402_TEST_RACES", "30"))
 REDEMPTIONS = int(os.environ.get("L402_TEST_REDEMPTIONS", "2000"))
 SERIALIZABLE = "?options=-c%20default_transaction_isolation%3Dserializable"
@@ -348,6 +349,69 @@ def test_conservation(database_url: str) -> None:
         done = Counter(kinds(store))
         assert (done["use"], done["release"]) == (taken, released)
         assert store.db.fetch(select(use_table)) == []
+
+
+# --- processes that die
+
+
+def killed(url: str, numbers: range, die: str = "", after: int = 0) -> list[int]:
+    """Let a process redeem until it dies, by itself or after so many; give what it told."""
+    reader, writer = os.pipe()
+    pipe = SPAWN.reducer.DupFd(writer)
+    process = SPAWN.Process(target=_redeem, args=(url, pipe, numbers, die))
+    process.start()
+    os.close(writer)
+    told: list[int] = []
+    with os.fdopen(reader) as lines:
+        for line in lines:
+            told += [int(line)] if line.endswith("\n") else []
+            if after and len(told) == after:
+                process.kill()
+    process.join(60)
+    assert process.exitcode == -9
+    process.close()
+    return told
+
+
+def _redeem(url: str, pipe, numbers: range, die: str) -> None:
+    redemptions.redeem_and_tell(url, pipe.detach(), numbers, die)
+
+
+def check_recovered(store: Store, told: list[int], bought: int) -> int:
+    """See that what was told is spent, that nothing hangs, and that the sums agree; count uses."""
+    silence(store)
+    store.uses.recover()
+    entries = list(store.ledger.entries(kinds=["use"]))
+    operations = {entry.operation for entry in entries}
+    assert operations >= {f"use:{redemptions.use_id(number).hex()}" for number in told}
+    assert balance(store) == (bought - PRICE * len(entries), 0)
+    owned, booked = totals(store)
+    assert owned == booked
+    if store.db.url.get_backend_name() == "sqlite":
+        with store.db.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    return len(entries)
+
+
+def test_killed_at_any_time(store: Store) -> None:
+    """A process killed under load has spent what it told, and at most the one in its hands."""
+    store.payments.admit(credit(store, msat=10**9), NOW)
+    before = 0
+    for turn, after in enumerate((1, 23, 80)):
+        told = killed(url_of(store), range(turn * 10**6, (turn + 1) * 10**6), after=after)
+        spent = check_recovered(store, told, 10**9)
+        assert spent - before - len(told) in (0, 1)
+        before = spent
+
+
+@pytest.mark.parametrize(
+    ("die", "stands"), [("reserving", 2), ("reserved", 2), ("taking", 2), ("taken", 3)]
+)
+def test_killed_at_a_point(funded: Store, die: str, stands: int) -> None:
+    """Killed before the taking's commit a use comes back to its buyer; after it, it is spent."""
+    told = killed(url_of(funded), range(3), die)
+    assert told == [0, 1]
+    assert check_recovered(funded, told, 10_000) == stands
 
 
 # --- connections that break, and forks

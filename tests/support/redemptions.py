@@ -1,15 +1,18 @@
 """Loads on credit: many processes that redeem it, for the tests and for the benchmark."""
 
 import multiprocessing
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from multiprocessing.pool import AsyncResult
 from multiprocessing.synchronize import Barrier
 
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from l402.store import Store
 from l402.store.tables import credit, entry
@@ -84,6 +87,40 @@ def redeem_together(url: str, redemptions: int, accounts: int) -> Iterator["Asyn
         share = redemptions // PROCESSES
         jobs = [pool.apply_async(redeem, (url, share, accounts, seed)) for seed in range(PROCESSES)]
         yield from jobs
+
+
+def use_id(number: int) -> bytes:
+    """Give a use's id by number, to be looked for after a process died."""
+    return sha256(b"use %d" % number).digest()[:16]
+
+
+def redeem_and_tell(url: str, pipe: int, numbers: range, die: str = "") -> None:
+    """Redeem from account 1, and write each use's number to `pipe` once it is taken.
+
+    With `die`, the process is killed in the last one: "reserving" or "taking" (before the
+    commit), "reserved" or "taken" (after it).
+    """
+    store = Store(url)
+    for number in numbers:
+        last = number == numbers[-1]
+        _die_at_commit(store, last and die == "reserving")
+        store.uses.reserve(sales.order(msat=PRICE, use_id=use_id(number)), sales.NOW)
+        if last and die == "reserved":
+            _die()
+        _die_at_commit(store, last and die == "taking")
+        store.uses.take(use_id(number))
+        if last and die == "taken":
+            _die()
+        os.write(pipe, b"%d\n" % number)
+
+
+def _die_at_commit(store: Store, really: bool) -> None:
+    if really:
+        event.listen(store.db._engines._writer, "commit", _die)  # type: ignore[attr-defined]
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def race(url: str, rounds: int, attempts: int) -> list[int]:
