@@ -251,3 +251,12 @@ def test_snapshot(store: Store) -> None:
     assert store.credits.of(token_id(1))[0].balance == 10_000
     use(store, 1)
     assert store.credits.of(token_id(1))[0].balance == 8_000
+
+
+def test_in_memory() -> None:
+    """A database in memory is audited as any other."""
+    store = Store("sqlite://")
+    fill(store)
+    totals, differences = audited(store)
+    assert (totals.granted, differences) == (38_500, [])
+    store.close()
