@@ -20,7 +20,7 @@ from l402.accounts import Accounts, Outcome
 from l402.cache import VerifiedTokens
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed
-from l402.issuer import Issuer
+from l402.issuer import Issuer, Refused
 from l402.limits import Limits
 from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
@@ -137,7 +137,7 @@ class Gate:
         if (msat := terms.price()) == 0:
             return CurrentPayment(None)
         locked = terms.locked(tokens[0], now) if tokens else None
-        return self.issuer.offer(Denial(locked or reason), terms, msat, None)
+        return self.issuer.offer([(Denial(locked or reason), None)], terms, msat)
 
     def authentic(self, header: str | None) -> tuple[Token, ...]:
         """Return the tokens of a header that are ours and paid for; none if it shows none.
@@ -182,7 +182,7 @@ class Gate:
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
         waits: list[int] = []
-        refused: list[tuple[Denial, Token]] = []
+        refused: list[Refused] = []
         msat: int | None = None
         for shown in keys:
             if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
@@ -198,12 +198,12 @@ class Gate:
         if msat is None:
             return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
         # What paying cannot mend goes first: who has paid is told to wait, and not to pay again.
-        denial, shown = min(refused, key=lambda pair: pair[0].status == HTTPStatus.PAYMENT_REQUIRED)
+        denial, _ = min(refused, key=lambda pair: pair[0].status == HTTPStatus.PAYMENT_REQUIRED)
         if denial.status != HTTPStatus.PAYMENT_REQUIRED:
             return denial
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return self.issuer.offer(denial, terms, msat, shown)
+        return self.issuer.offer(refused, terms, msat)
 
     def _evict(self, revoked: Sequence[Revoked]) -> None:
         """Have revoked tokens ask the record again; it refuses them."""

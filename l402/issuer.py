@@ -1,7 +1,7 @@
 """The issuer of challenges: a fresh invoice, and a token that is good once it is paid."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,6 +26,8 @@ _ACCOUNT_LIVES = frozenset({
     Reason.WRONG_SERVICE, Reason.WRONG_KIND, Reason.PRICE_TOO_LOW, Reason.EXPIRED,
     Reason.EXHAUSTED,
 })  # fmt: skip
+#: A refusal, and the token that met it, if one was shown.
+Refused = tuple[Denial, Token | None]
 
 
 class Issuer:
@@ -47,11 +49,12 @@ class Issuer:
         self.store, self.sync, self.clock = store, sync, clock
         self.invoice_expiry, self.max_sats = invoice_expiry, max_sats
 
-    def offer(self, denial: Denial, terms: Terms, msat: int, shown: Token | None) -> Denial:
-        """Return `denial` with a challenge that would mend it, or why none can be had now.
+    def offer(self, refused: Sequence[Refused], terms: Terms, msat: int) -> Denial:
+        """Return a refusal with a challenge that would mend it, or why none can be had now.
 
-        `msat` is the price of the request. The sale is for the account of the token that was
-        `shown`, if that is a living one, else for a new one.
+        `refused` is at least one refusal, with the token that met it, and `msat` the price of the
+        request. The sale is for the account of the first token that is the key of a living one,
+        else for a new account.
 
         :raises PriceError: one payment would cost more than the highest that is configured
         """
@@ -63,7 +66,7 @@ class Issuer:
         try:
             self.sync.require_fresh()  # nobody pays for what cannot be booked
             ledger = self.store.ledger.id()
-            token_id, key_ends = self._account(denial.reason, shown, ledger)
+            denial, token_id, key_ends = self._account(refused, ledger)
             invoice = self.desk.create_invoice(
                 sats * SAT, self._description(terms, token_id), self.invoice_expiry
             )
@@ -89,20 +92,25 @@ class Issuer:
         challenge = Challenge(raw, invoice.bolt11, invoice.payment_hash, invoice.msat, msat)
         return replace(denial, challenge=challenge)
 
-    def _account(self, reason: Reason, shown: Token | None, ledger: str) -> tuple[bytes, int]:
-        """Return the token id to sell for, and the latest end of the rights it holds already."""
-        if (
-            shown is None
-            or reason not in _ACCOUNT_LIVES
-            or not shown.booked
-            or shown.limits  # whoever was given a part of an account buys for himself
-            or shown.grant.ledger != ledger
-        ):
-            return secrets.token_bytes(32), 0
-        now = datetime.fromtimestamp(self.clock(), UTC)
-        return shown.token_id, self.store.payments.account_end(shown.token_id, now) or 0
+    def _account(self, refused: Sequence[Refused], ledger: str) -> tuple[Denial, bytes, int]:
+        """Choose a refusal, with the token id to sell for and the latest end of its rights."""
+        for denial, shown in refused:
+            if shown and _opens_account(denial.reason, shown, ledger):
+                now = datetime.fromtimestamp(self.clock(), UTC)
+                end = self.store.payments.account_end(shown.token_id, now)
+                return denial, shown.token_id, end or 0
+        return refused[0][0], secrets.token_bytes(32), 0
 
     def _description(self, terms: Terms, token_id: bytes) -> str:
         text = terms.description or f"{terms.service}: {terms.method} {terms.endpoint}"
         text = text.encode()[:_DESCRIPTION_BYTES].decode(errors="ignore")
         return f"{text} {self.keys.handle(token_id)}"
+
+
+def _opens_account(reason: Reason, shown: Token, ledger: str) -> bool:
+    return (
+        reason in _ACCOUNT_LIVES
+        and shown.booked
+        and not shown.limits  # whoever was given a part of an account buys for himself
+        and shown.grant.ledger == ledger
+    )

@@ -196,6 +196,22 @@ def test_a_narrowed_token_gets_no_top_up(shop: Flask) -> None:
     assert challenged(refused) != token_id(client.authorization)
 
 
+def test_a_living_account_is_topped_up_whatever_is_shown_beside_it(shop: Flask) -> None:
+    """Of several tokens the first one that is a key of a living account is sold for."""
+    revoked, living = client_of(shop), client_of(shop)
+    for client in (revoked, living):
+        client.get("/quote")
+    account = token_id(living.authorization)
+    gate = shop.extensions["l402"]
+    gate.store.revocations.revoke("token", token_id(revoked.authorization).hex())
+    gate.sync._read()
+    both = f"{revoked.authorization}, {living.authorization}"
+    for path, reason in (("/dear", "price_too_low"), ("/lookup/ada", "wrong_kind")):
+        refused = ask(shop, both, path)
+        assert (refused.status_code, refused.json["reason"]) == (402, reason)
+        assert challenged(refused) == account
+
+
 def append_caveat(raw: bytes, caveat: str) -> str:
     """Append a caveat as a holder does, who knows no key."""
     from pymacaroons import Macaroon
