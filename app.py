@@ -107,7 +107,7 @@ def lookup(name: str) -> dict[str, Any]:
     if name.lower() not in ELEMENTS:
         abort(404, f"no element is known here as {name!r}")
     symbol, number = ELEMENTS[name.lower()]
-    return {"symbol": symbol, "number": number, "sats_left": current_payment.balance / 1000}
+    return {"symbol": symbol, "number": number, "sats_left": (current_payment.balance or 0) / 1000}
 
 
 def price_of_rows() -> int:
