@@ -1,5 +1,6 @@
 """Credit: bought, added up, ended, changed by hand; and any sequence of it against a model."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -119,6 +120,23 @@ def test_expire(store: Store) -> None:
     assert [sum(c.balance for c in store.credits.of(token_id(n))) for n in range(3)] == [0, 0, 0]
     assert kinds(store).count("expiry") == 3
     assert totals(store) == (0, 0)
+
+
+def test_expire_looks_where_it_must(store: Store) -> None:
+    """A sweep begins a day back, or at the oldest ended balance that calls still hold."""
+    store.payments.admit(credit(store), NOW)
+    store.uses.reserve(held := order(), NOW)
+    store.credits.expire()
+    day = datetime.now(UTC) - timedelta(days=1)
+    assert abs(store.credits._swept_until - day) < timedelta(minutes=5)
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    with store.db.write() as connection:
+        connection.execute(update(credit_table).values(ends_at=old))
+    with closing(Store(store.db.url.render_as_string(hide_password=False))) as other:
+        assert other.credits.expire() == 0
+        assert other.credits._swept_until == old
+        other.uses.release(held.use_id)
+        assert other.credits.expire() == 1
 
 
 # --- rights

@@ -1,11 +1,11 @@
 """Balances as people and the gate ask for them, and as they are changed by hand."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, not_, select
+from sqlalchemy import Row, bindparam, exists, not_, or_, select
 
 from l402.store import balances, ledger
 from l402.store.clock import DatabaseNow
@@ -46,10 +46,16 @@ _OF = (
     .order_by(credit.c.service)
 )
 _ENDED = (
-    select(credit.c.token_id, credit.c.service)
-    .where(credit.c.ends_at <= DatabaseNow(), credit.c.balance > 0, credit.c.reserved == 0)
+    select(credit.c.token_id, credit.c.service, credit.c.ends_at, credit.c.reserved)
+    .where(
+        credit.c.ends_at.between(bindparam("since"), DatabaseNow()),
+        or_(credit.c.balance > 0, credit.c.reserved > 0),
+    )
+    .order_by(credit.c.ends_at)
     .limit(bindparam("most"))
 )
+#: How far back a sweep looks although the one before it found nothing there.
+_OVERLAP = timedelta(days=1)
 _DONE = select(entry).where(entry.c.operation == bindparam("operation"))
 _HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
 _GOOD = select(
@@ -61,6 +67,7 @@ _GOOD = select(
         not_(exists().where(_HIT)),
     )
 )
+_LONG_AGO = datetime(2009, 1, 3, tzinfo=UTC)
 _CLOCK = select(DatabaseNow())
 
 
@@ -69,6 +76,7 @@ class Credits:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._swept_until = _LONG_AGO
 
     def of(self, token_id: bytes) -> list[Credit]:
         """Give an account's credit by service, also what is used up or has ended.
@@ -115,8 +123,11 @@ class Credits:
 
         :raises StoreError: if they could not be booked
         """
-        rows = self.db.fetch(_ENDED, {"most": limit})
-        ended = [Account(row.token_id, row.service) for row in rows]
+        ((now,),) = self.db.fetch(_CLOCK)
+        rows = self.db.fetch(_ENDED, {"most": limit, "since": self._swept_until})
+        # Not from the beginning next time: used-up balances that ended long ago are many.
+        self._swept_until = min([now - _OVERLAP, *(row.ends_at for row in rows[:1])])
+        ended = [Account(row.token_id, row.service) for row in rows if not row.reserved]
         return sum(self.db.run(partial(self._expire, account)) for account in ended)
 
     def _expire(self, account: Account) -> bool:
