@@ -49,6 +49,9 @@ _CONFLICTS = {
     Conflict.OTHER_REQUEST: Denial(Reason.OTHER_REQUEST),
 }
 
+#: What a call is told that came before; another token must not pay for it again.
+REPEATED = frozenset(denial.reason for denial in _CONFLICTS.values())
+
 
 def sale(shown: Token) -> Sale:
     """Return what the record keeps of a token: only what we signed."""

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from flask import Flask, Response
 
 from l402 import routes
-from l402.accounts import Accounts, Outcome
+from l402.accounts import REPEATED, Accounts, Outcome
 from l402.cache import VerifiedTokens
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed
@@ -192,7 +192,7 @@ class Gate:
             if msat == 0:
                 return CurrentPayment(None)
             outcome = self.accounts.open(shown, terms, msat, now, call)
-            if not isinstance(outcome, Denial):
+            if not isinstance(outcome, Denial) or outcome.reason in REPEATED:
                 return outcome
             refused.append((outcome, shown))
         if msat is None:

@@ -178,6 +178,19 @@ def test_what_is_too_large_or_streamed_cannot_be_replayed(shop: Shop) -> None:
     assert shop.runs == 2
 
 
+def test_another_token_does_not_pay_for_a_repeat(shop: Shop) -> None:
+    """What the first token's account knows under a key is the answer, whoever is shown beside."""
+    client = client_of(shop.app)
+    client.post("/job/a?code=500")
+    both = f"{shop.client.authorization}, {client.authorization}"
+    keyed = {"HTTP_IDEMPOTENCY_KEY": "k"}
+    ask(shop.app, both, "/flow", environ_overrides=keyed).close()
+    runs, left = shop.runs, balance(shop.app, client.authorization)
+    for path, status in (("/flow", 409), ("/large", 422)):
+        assert ask(shop.app, both, path, environ_overrides=keyed).status_code == status
+    assert (shop.runs, balance(shop.app, client.authorization)) == (runs, left)
+
+
 def test_an_empty_balance_still_replays(shop: Shop) -> None:
     """What was paid for is answered again without any credit left."""
     shop.send("a", "k")
