@@ -15,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from l402.errors import StoreError
 from l402.forks import in_child
 from l402.store import balances, leases, ledger, replies
 from l402.store.driver import Statement
@@ -252,7 +251,7 @@ class Uses:
         """Let go of a use once it is resolved; until then it is for `renew` to give back."""
         try:
             yield
-        except StoreError:
+        except BaseException:  # also what ends a worker's thread
             self._adrift.add(use_id)
             raise
         self._held.discard(use_id)
