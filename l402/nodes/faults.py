@@ -5,7 +5,6 @@ import http.client
 import ssl
 from collections.abc import Iterator
 
-import requests
 import urllib3
 
 #: OpenSSL's verification results (x509_vfy.h) that an operator can mend
@@ -55,7 +54,7 @@ def _meaning(error: BaseException) -> str | None:
         return _CERTIFICATE_FAULTS.get(error.verify_code, _FOREIGN_CERTIFICATE)
     if isinstance(error, ssl.SSLError):
         return f"no TLS connection ({error.reason or type(error).__name__})"
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+    if isinstance(error, OSError):
         broken = error.errno in _BROKEN_ERRNO
         return _BROKEN if broken else f"no connection ({error.strerror or type(error).__name__})"
     return None

@@ -83,7 +83,7 @@ class JsonClient:
         request = _prepared(method, self._base + path, headers, body)
         timeout = urllib3.Timeout(connect=_CONNECT_WITHIN, total=within)
         try:
-            return _answer(self._transport().send(request, True, cast(Any, timeout)))
+            return _answer(self._transport().send(request, timeout=timeout))
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as e:
             raise NodeUnreachable(reason(e)) from None  # its text may hold what was sent
 

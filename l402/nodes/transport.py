@@ -1,7 +1,7 @@
 """Connections to one node, on which nothing lasts longer than it may.
 
-What requests would do besides is left out: no cookies, redirects, proxies or credentials of the
-environment's, and no copy of the headers.
+What requests would do besides is left out: cookies, redirects, retries, and proxies, authorities
+and credentials of the environment's.
 """
 
 import io
@@ -33,23 +33,38 @@ class Transport(HTTPAdapter):
         super().__init__(pool_maxsize=_KEPT_OPEN)
         trusted = {"cert_reqs": "CERT_REQUIRED", "ca_certs": str(ca_file) if ca_file else None}
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-        self._pool = self.poolmanager.connection_from_url(base, trusted)
+        self._pool = cast(
+            urllib3.HTTPConnectionPool, self.poolmanager.connection_from_url(base, trusted)
+        )
 
-    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
-        """Return the only pool; requests' own trusts the authorities of certifi."""
-        return cast(urllib3.HTTPConnectionPool, self._pool)
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: Any = True,
+        timeout: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> requests.Response:
+        """Send `request` and return status and body, the latter still to be read.
 
-    def cert_verify(self, *_: Any) -> None:
-        """Leave the pool as it is: the file may be missing while a connection stands."""
+        Whom to trust is settled already, so `verify` and its like change nothing.
 
-    def request_url(self, request: requests.PreparedRequest, _: Any) -> str:
-        """Return the path, for there is no proxy that would want more."""
-        return request.path_url
-
-    def build_response(self, _: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return status and body, for nothing else is looked at."""
+        :raises urllib3.exceptions.HTTPError: or what it is made of; nothing is tried again
+        """
         response = requests.Response()
-        response.status_code, response.raw = resp.status, resp
+        response.raw = self._pool.urlopen(
+            cast(str, request.method),
+            request.path_url,
+            cast(bytes, request.body),
+            request.headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        response.status_code = response.raw.status
         return response
 
 
