@@ -59,5 +59,19 @@ def replayed(reply: Reply) -> Response:
 def _fingerprint(asked: Request) -> bytes:
     method = "GET" if asked.method == "HEAD" else asked.method
     query = urlencode(sorted(asked.args.items(multi=True)))
-    body = sha256(asked.get_data()).hexdigest()
+    body = sha256(_body(asked)).hexdigest()
     return sha256("\n".join((method, asked.path, query, body)).encode()).digest()
+
+
+def _body(asked: Request) -> bytes:
+    """Return what tells one body from another; whoever read the form before us took the bytes."""
+    data = asked.get_data()
+    if data or "form" not in vars(asked):
+        return data
+    sent = [[name, value] for name, value in asked.form.items(multi=True)]
+    for name, file in asked.files.items(multi=True):
+        at = file.stream.tell()
+        file.stream.seek(0)
+        sent.append([name, file.filename or "", sha256(file.stream.read()).hexdigest()])
+        file.stream.seek(at)
+    return json.dumps(sent).encode()

@@ -1,5 +1,6 @@
 """Idempotency-Key: sent again, answered again, charged once."""
 
+import io
 import threading
 from typing import Any
 
@@ -118,6 +119,32 @@ def test_another_request_under_the_same_key_is_refused(shop: Shop) -> None:
         assert (other.status_code, other.json["reason"]) == (422, "other_request")
     assert shop.send("a", "k", data=b"one").status_code == 201
     assert shop.runs == 1
+
+
+def test_a_form_that_was_read_before_is_compared_too(app: Flask) -> None:
+    """A host's hook or a price may take a form's bytes; its fields and files still count."""
+    app.before_request(lambda: request.form.get("csrf") and None)
+
+    @app.post("/form")
+    @paywall(sats=2, uses=50)
+    def form() -> str:
+        return request.form["name"] + (
+            request.files["file"].read().decode() if request.files else ""
+        )
+
+    client = client_of(app)
+    for number, (sent, other) in enumerate([
+        ({"name": "ada"}, {"name": "bob"}),
+        ({"name": "ada", "file": "one"}, {"name": "ada", "file": "two"}),
+    ]):  # fmt: skip
+
+        def send(fields: dict[str, str], key: str = f"k{number}") -> Any:
+            named = {name: (io.BytesIO(value.encode()), "a.txt") if name == "file" else value
+                     for name, value in fields.items()}  # fmt: skip
+            return client.post("/form", data=named, headers={"Idempotency-Key": key})
+
+        assert send(sent).text == send(sent).text == "".join(sent.values())
+        assert send(other).status_code == 422
 
 
 def test_keys_belong_to_accounts(shop: Shop) -> None:
