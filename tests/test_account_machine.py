@@ -8,6 +8,7 @@ each answer, each balance and each line of the book are those of `support.accoun
 import os
 import secrets
 import shutil
+import time
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ pytest_plugins = ["support.databases"]
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "60"))
 NO_LIMIT = "1000000/second"
-LONG_AGO = 1
+#: What has ended by the database's clock, which is not the model's.
+PAST = int(time.time()) - HOUR
 
 VIEWS = (
     View("quote", 10_000),
@@ -248,7 +250,7 @@ class AccountMachine(RuleBasedStateMachine):
         names = [late.uses._lease.process for late in self.late if late.uses is its.gate.store.uses]
         with its.gate.store.db.write() as connection:
             for name in names:
-                past = datetime.fromtimestamp(LONG_AGO, UTC)
+                past = datetime.fromtimestamp(PAST, UTC)
                 lapse = update(lease).where(lease.c.process == name).values(expires_at=past)
                 connection.execute(lapse)
         for late in self.late:
@@ -290,14 +292,13 @@ class AccountMachine(RuleBasedStateMachine):
     def expire(self, process: int) -> None:
         """Book what is left of balances that have ended, as processes do now and then."""
         store, model = self.processes[process].gate.store, self.model
-        now = datetime.fromtimestamp(model.now, UTC)
-        past = datetime.fromtimestamp(LONG_AGO, UTC)  # the database has a clock of its own
+        now, past = datetime.fromtimestamp(model.now, UTC), datetime.fromtimestamp(PAST, UTC)
         with store.db.write() as connection:
             connection.execute(update(credit).where(credit.c.ends_at <= now).values(ends_at=past))
         store.credits.expire()
         for account, balance in model.balances.items():
             if balance.ends_at <= model.now:
-                balance.ends_at = LONG_AGO
+                balance.ends_at = PAST
                 if balance.free and not any(use.account == account for use in model.held()):
                     model.expire(account)
 
