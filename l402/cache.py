@@ -1,7 +1,7 @@
 """Credentials that this process has verified, so that a repeat costs no HMAC and no SQL."""
 
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import blake2b
 from threading import Lock
 
 from l402.forks import in_child
@@ -70,4 +70,4 @@ class VerifiedTokens:
 
 def _key(header: str) -> bytes:
     # A digest, so that an entry's size does not depend on what the caller wrote.
-    return sha256(header.encode("latin-1", "replace")).digest()
+    return blake2b(header.encode("latin-1", "replace"), digest_size=32).digest()

@@ -26,7 +26,29 @@ from limits.strategies import FixedWindowRateLimiter, RateLimiter
 from l402.errors import ConfigurationError
 from l402.memory import SCHEME, BoundedMemoryStorage
 
-Rates = tuple[RateLimitItem, ...]
+
+class Rate(RateLimitItem):
+    """So many requests in so many seconds; its key is put together once, not at each request."""
+
+    __slots__ = ("GRANULARITY", "_seconds", "_suffix")
+
+    def __init__(self, item: RateLimitItem, share: int = 1) -> None:
+        amount = item.amount if share == 1 else max(1, item.amount // share)
+        super().__init__(amount, item.multiples, item.namespace)
+        self.GRANULARITY = item.GRANULARITY  # type: ignore[misc]
+        self._seconds = item.get_expiry()
+        self._suffix = f"/{self.amount}/{self._seconds}"
+
+    def get_expiry(self) -> int:
+        """Return the window's length in seconds."""
+        return self._seconds
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        """Return the key of a bucket by its one name."""
+        return f"{identifiers[0]!s}{self._suffix}"
+
+
+Rates = tuple[Rate, ...]
 
 _STORAGE_KEYS = (
     "RATELIMIT_STORAGE_URI",
@@ -50,7 +72,7 @@ def parse_rates(text: str, name: str) -> Rates:
     :raises ConfigurationError: naming `name`
     """
     try:
-        rates = tuple(sorted(parse_many(text), key=lambda rate: rate.get_expiry()))
+        rates = tuple(sorted(map(Rate, parse_many(text)), key=Rate.get_expiry))
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{name}: {text!r} is no rate limit; write '60/minute' or '5/second;1000/day'"
@@ -89,8 +111,8 @@ class Limits:
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token: in its own bucket, or in one for the endpoint alone."""
         if rates is None:
-            return self._hit(self.token, "token", token_id.hex())
-        return self._hit(rates, "view", token_id.hex(), endpoint)
+            return self._hit(self.token, f"token/{token_id.hex()}")
+        return self._hit(rates, f"view/{token_id.hex()}/{endpoint}")
 
     def admit_challenge(self, address: str | None) -> int:
         """Count a challenge against its address, and against the total over all.
@@ -98,29 +120,29 @@ class Limits:
         While the total is full no address is counted, or a flood of them would fill the storage.
         """
         return (
-            self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE, count=False)
-            or self._hit(self.challenge, "challenge", bucket(address), share=_FALLBACK_SHARE)
-            or self._hit(self.challenge_total, "challenges", "all", share=_FALLBACK_SHARE)
+            self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE, count=False)
+            or self._hit(self.challenge, f"challenge/{bucket(address)}", share=_FALLBACK_SHARE)
+            or self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE)
         )
 
     def admit_inquiry(self, address: str | None) -> int:
         """Count a question about a credential's state against its address."""
-        return self._hit(self.challenge, "inquiry", bucket(address), share=_FALLBACK_SHARE)
+        return self._hit(self.challenge, f"inquiry/{bucket(address)}", share=_FALLBACK_SHARE)
 
-    def _hit(self, rates: Rates, *key: str, share: int = 1, count: bool = True) -> int:
+    def _hit(self, rates: Rates, key: str, *, share: int = 1, count: bool = True) -> int:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
                 return _wait(self._limiter(), rates, key, count)
-            except (
-                Exception
-            ) as error:  # each storage has errors of its own, and none may stop a sale
+            # Each storage has errors of its own, and none may stop a sale.
+            except Exception as error:
                 self._storage_down_until = now + _RETRY_STORAGE_AFTER
                 _log.warning(
                     "the rate limits' storage failed (%s): each process counts for itself",
                     type(error).__name__,
                 )
-        return _wait(self._fallback, _shared(rates, share), key, count)
+        shared = tuple(Rate(rate, share) for rate in rates)
+        return _wait(self._fallback, shared, key, count)
 
 
 def bucket(address: str | None) -> str:
@@ -186,10 +208,10 @@ def _default(config: Mapping[str, Any]) -> str:
     return f"{SCHEME}://" if fixed_window else "memory://"
 
 
-def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...], count: bool) -> int:
+def _wait(limiter: RateLimiter, rates: Rates, key: str, count: bool) -> int:
     """Count in each rate's window, the shortest first, up to the first that is full."""
     # Strategies store what others cannot read, so each has keys of its own.
-    name = "/".join(("l402", limiter.__class__.__name__, *key))
+    name = f"l402/{limiter.__class__.__name__}/{key}"
     ask = limiter.hit if count else limiter.test
     for rate in rates:
         if not ask(rate, name):
@@ -197,9 +219,3 @@ def _wait(limiter: RateLimiter, rates: Rates, key: tuple[str, ...], count: bool)
             reset = max(limiter.get_window_stats(each, name).reset_time for each in full)
             return max(1, math.ceil(reset - time.time()))
     return 0
-
-
-def _shared(rates: Rates, share: int) -> Rates:
-    return tuple(
-        type(rate)(max(1, rate.amount // share), rate.multiples, rate.namespace) for rate in rates
-    )

@@ -159,18 +159,18 @@ def _served(
     gate: Gate, terms: Terms, asked: Request, payment: CurrentPayment, view: Callable[[], Any]
 ) -> Response:
     """Run the view; what happened, and whether it is charged, is decided where it returns."""
-    if payment and signals.admitted.receivers:
-        signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
     try:
-        response = _response(gate.sender, view)
-    except BaseException:
+        if payment and signals.admitted.receivers:
+            signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
+        response = _private(gate, _response(gate.sender, view))
+        charged = terms.charges(response.status_code)
+        kept = payment.use_id and charged and "HTTP_IDEMPOTENCY_KEY" in asked.environ
+        answer = idempotency.answer(response) if kept else None
+    except BaseException:  # also what ends a worker: nothing stays reserved that can be given back
         gate.accounts.settle(payment, charged=False)
         raise
-    charged = terms.charges(response.status_code)
     if payment.use_id:
-        kept = "HTTP_IDEMPOTENCY_KEY" in asked.environ
         try:
-            answer = idempotency.answer(response) if charged and kept else None
             gate.accounts.settle(payment, charged, answer)
         except StoreError:  # what cannot be charged is not handed out
             response.close()
@@ -178,7 +178,7 @@ def _served(
         response.headers[_BALANCE] = str(payment.balance)
     if charged:
         gate.count_use(payment)
-    return gate.mark(_private(gate, response))
+    return gate.mark(response)
 
 
 def _response(app: Flask, view: Callable[[], Any]) -> Response:

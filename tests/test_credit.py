@@ -13,6 +13,7 @@ from test_gate import ask
 
 from l402 import current_payment, paywall
 from l402.errors import StoreUnavailable
+from l402.signals import admitted
 from l402.testing import PayingClient
 
 PRICE, BOUGHT = 2000, 10_000
@@ -281,3 +282,30 @@ def test_pay_per_call(make_app: Callable[..., Flask]) -> None:
     for paid in (1, 2, 3):
         assert client.get("/once").status_code == 200
         assert client.payments == paid
+
+
+def test_a_receiver_that_raises_leaves_nothing_reserved(shop: Flask) -> None:
+    """Whatever fails between the reservation and the answer gives the call back."""
+    client = holder(shop)
+
+    def fail(_: object, **__: object) -> None:
+        raise KeyError("a receiver's fault")
+
+    with admitted.connected_to(fail, shop), pytest.raises(KeyError):
+        client.get("/answer/200")
+    assert balance(shop, client.authorization) == BOUGHT
+
+
+def test_a_public_answer_is_not_charged_in_debug(shop: Flask) -> None:
+    """The error that tells its developer so comes before the call is charged."""
+
+    @shop.get("/public")
+    @paywall(sats=2, uses=5)
+    def public() -> Response:
+        return Response("public", headers={"Cache-Control": "public"})
+
+    client = holder(shop)
+    shop.debug = True
+    with pytest.raises(RuntimeError, match="shared cache"):
+        client.get("/public")
+    assert balance(shop, client.authorization) == BOUGHT
