@@ -37,6 +37,7 @@ def create_app(node: str = "simulated:", concurrency: int = 2) -> Flask:
     L402(app)
     add_bare(app)
     app.add_url_rule("/paid", "paid", paywall(sats=10)(view))
+    app.add_url_rule("/call", "call", paywall(sats=1, uses=100)(view))
     return app
 
 
@@ -52,12 +53,12 @@ def add_bare(app: Flask) -> None:
     app.add_url_rule("/bare", "bare", lambda: view())
 
 
-def paid_token(app: Flask) -> str:
-    """Return the Authorization of somebody who has paid for the paid view of `app`."""
+def paid_token(app: Flask, kind: str = token.PASS, msat: int = 10_000) -> str:
+    """Return the Authorization of somebody who has paid for the paid view of `app`, or calls."""
     gate, now, preimage = app.extensions["l402"], int(time.time()), secrets.token_bytes(32)
     ends = now + 3600
     grant = token.Grant(
-        "shop", token.PASS, 10_000, gate.defaults.network, now, now, ends, ends, "GET", "paid",
+        "shop", kind, msat, gate.defaults.network, now, now, ends, ends, "GET", "paid",
         gate.store.ledger.id(),
     )  # fmt: skip
     payment_hash = sha256(preimage).digest()
