@@ -1,0 +1,68 @@
+"""Workers are killed with SIGKILL under load, and every payment and use is accounted for.
+
+This shows what the death of processes does. It does not show what a power cut does: what a process
+wrote before it died, the operating system still has.
+
+``KILLS`` says how many kills there are, ``KILLS_SEED`` what their order is drawn from.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.killed_app import OUTSIDE, POINTS
+from support.killed_sabotage import SABOTAGES
+from support.killed_verdict import Logs, faults, in_flight, unbooked
+from support.killing import WITHIN, Fleet, Load, await_, kill, present_all
+
+from l402.store import Store
+
+pytest_plugins = ["support.databases"]
+
+_KILLS = int(os.environ.get("KILLS", "40"))
+_SEED = int(os.environ.get("KILLS_SEED", "1"))
+_EVERYWHERE = (*POINTS, *[OUTSIDE] * 6)
+_SOON = 5  # seconds that a broken build gets to put itself right
+
+
+def killing(
+    folder: Path, database: str, kills: int, points: Sequence[str], sabotage: str = ""
+) -> tuple[Counter[str], list[str]]:
+    """Kill under load, wait until nothing is in flight; give the kills and all that is wrong."""
+    patience = _SOON if sabotage else WITHIN
+    killed, found = Counter[str](), list[str]()
+    with closing(Store(database)) as store, closing(Fleet(folder, database, sabotage)) as fleet:
+        load = Load(fleet, _SEED, patience)
+        with load.running():
+            kill(load, kills, points, killed)
+        try:
+            # Whoever asks for anything has the dead's uses given back.
+            await_(lambda: fleet.ask("/pass") and not in_flight(store), "quiet", 0.1, patience)
+            found += unbooked(Logs.read(folder / "logs"), store)
+            present_all(fleet, Logs.read(folder / "logs").credentials, patience)
+        except TimeoutError as error:
+            found.append(str(error))
+        found += faults(Logs.read(folder / "logs"), store)
+        assert fleet.killed() == kills
+    return killed, found
+
+
+@pytest.mark.usefixtures("store")
+def test_nothing_is_lost_and_nothing_is_spent_twice(tmp_path: Path, database_url: str) -> None:
+    """After kills at random and at every named point, the books agree with what customers saw."""
+    killed, found = killing(tmp_path, database_url, _KILLS, _EVERYWHERE)
+    assert found == []
+    assert killed.total() == _KILLS
+    assert set(killed) == {*POINTS, OUTSIDE} or len(_EVERYWHERE) > _KILLS
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_broken_build_is_found_out(tmp_path: Path, database_url: str, name: str) -> None:
+    """What is broken on purpose does not pass for sound, and is told by its name."""
+    sabotage = SABOTAGES[name]
+    _, found = killing(tmp_path, database_url, sabotage.kills, sabotage.points, name)
+    assert [fault for fault in found if sabotage.shows in fault], found
