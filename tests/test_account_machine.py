@@ -12,6 +12,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -35,6 +37,7 @@ from hypothesis.stateful import (
 from pymacaroons import Macaroon
 from sqlalchemy import select, update
 from support.account_model import (
+    CREDIT,
     CREDIT_VALID_FOR,
     DAY,
     HOUR,
@@ -157,11 +160,12 @@ class AccountMachine(RuleBasedStateMachine):
     """Tells one story; the rules are what buyers, hosts, operators and time can do."""
 
     keys = Bundle("keys")
-    shown = st.lists(keys, max_size=3, unique=True)
+    shown = st.lists(keys, min_size=1, max_size=3)
     any_view = st.integers(0, len(VIEWS) - 1)
     any_process = st.integers(0, 1)
     any_outcome = st.sampled_from(["200", "200", *OUTCOMES])
-    any_idempotency_key = st.sampled_from([None, None, "a", "b"])
+    any_idempotency_key = st.sampled_from([None, "a", "b"])
+    any_credit_view = st.sampled_from([i for i, view in enumerate(VIEWS) if view.kind == CREDIT])
 
     def __init__(self, database: Callable[[], str]) -> None:
         super().__init__()
@@ -172,7 +176,7 @@ class AccountMachine(RuleBasedStateMachine):
         self.shows: dict[Payment, tuple[str, bytes]] = {}  # macaroon and preimage
         self.ran: dict[Use, int] = {}
         self.late: list[Late] = []
-        self.lapsed: dict[Late, Uses] = {}
+        self.keyed: list[tuple[int, Request]] = []  # calls under an Idempotency-Key
         self.steps = 0
 
     def teardown(self) -> None:
@@ -185,22 +189,45 @@ class AccountMachine(RuleBasedStateMachine):
     @rule(
         target=keys, process=any_process, view=any_view, shown=shown, outcome=any_outcome,
         idempotency_key=any_idempotency_key, head=st.booleans(), rewritten=st.booleans(),
-        hangs=st.sampled_from([False, False, False, True]),
     )  # fmt: skip
     def call(
         self, process: int, view: int, shown: list[Key], outcome: str,
-        idempotency_key: str | None, head: bool, rewritten: bool, hangs: bool,
+        idempotency_key: str | None, head: bool, rewritten: bool,
     ) -> Any:  # fmt: skip
         """Send a request; what it is offered is paid, and may be shown at any time, or never."""
         asked = self.asked(process, view, tuple(shown), outcome, idempotency_key)
-        offer = self.send(process, asked, head=head, rewritten=rewritten, hangs=hangs)
+        offer = self.send(process, asked, head=head, rewritten=rewritten)
         return multiple() if offer is None else Key(offer)
 
-    @rule(target=keys, process=any_process, view=any_view, key=keys)
-    def top_up(self, process: int, view: int, key: Key) -> Any:
-        """Pay if that is asked, as a client does that keeps one token, and ask again."""
-        return self.buy(process, view, (key,))
+    @rule(
+        target=keys, process=any_process, view=any_credit_view, key=keys, outcome=any_outcome,
+        keyed=st.booleans(), hangs=st.booleans(),
+    )  # fmt: skip
+    def draw(
+        self, process: int, view: int, key: Key, outcome: str, keyed: bool, hangs: bool
+    ) -> Any:
+        """Draw on credit; the view may hang, and nobody knows how it will end."""
+        name = f"call-{len(self.keyed)}" if keyed else None
+        asked = self.asked(process, view, (key,), outcome, name)
+        if keyed:
+            self.keyed.append((process, asked))
+        offer = self.send(process, asked, hangs=hangs)
+        return multiple() if offer is None else Key(offer)
 
+    @precondition(lambda self: self.keyed)
+    @rule(which=st.integers(0, 2), beside=st.lists(keys, max_size=1), head=st.booleans())
+    def repeat(self, which: int, beside: list[Key], head: bool) -> None:
+        """Send a call again under its Idempotency-Key, perhaps with another token beside."""
+        process, asked = self.keyed[-1 - which % len(self.keyed)]
+        again = replace(asked, keys=tuple(dict.fromkeys([*asked.keys, *beside])))
+        self.send(process, again, head=head, rewritten=True)
+
+    @initialize(target=keys, process=any_process, view=any_credit_view)
+    def begin(self, process: int, view: int) -> Any:
+        """Have something to tell of."""
+        return self.buy(process, view, ())
+
+    @precondition(lambda self: len(self.model.token_ids()) < 4)
     @rule(target=keys, process=any_process, view=any_view)
     def open_account(self, process: int, view: int) -> Any:
         """Pay for a new account."""
@@ -243,6 +270,7 @@ class AccountMachine(RuleBasedStateMachine):
 
     # What befalls processes
 
+    @precondition(lambda self: any(not use.lapsed for use in self.model.held()))
     @rule(process=any_process)
     def fall_silent(self, process: int) -> None:
         """A process dies, or is stopped for so long that its lease lapses."""
@@ -261,13 +289,14 @@ class AccountMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def come_back(self, which: int) -> None:
         """A call ends at last, in time or when its price was given back."""
-        late = self.late[which % len(self.late)]
+        late = self.late[-1 - which % len(self.late)]
         if late.charged:
             late.uses.take(late.use_id, late.answer)
         else:
             late.uses.release(late.use_id)
         self.model.resolve(late.use, late.charged)
 
+    @precondition(lambda self: any(use.lapsed for use in self.model.held()))
     @rule(process=any_process)
     def recover(self, process: int) -> None:
         """A living process gives back what silent ones hold."""
@@ -276,34 +305,31 @@ class AccountMachine(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=st.sampled_from([1, INVOICE_EXPIRY, HOUR, DAY]))
-    def wait(self, seconds: int) -> None:
-        """Let time pass."""
-        self.clock.now += seconds
+    @rule(which=st.sampled_from([0, 0, 1, 2, 5, 99]), before=st.booleans())
+    def wait(self, which: int, before: bool) -> None:
+        """Let time pass until something ends, or the last second before."""
+        ends = sorted(end for end in self.ends() if end - before > self.model.now)
+        self.clock.now = ends[which % len(ends)] - before if ends else self.clock.now + HOUR
         self.model.now = self.clock.now
 
-    @rule(which=st.integers(0, 99), before=st.booleans())
-    def wait_until(self, which: int, before: bool) -> None:
-        """Let time pass until something ends, or the last second before."""
-        if ends := sorted(end for end in self.ends() if end > self.model.now):
-            self.wait(ends[which % len(ends)] - before - self.model.now)
-
+    @precondition(lambda self: self.model.ended())
     @rule(process=any_process)
     def expire(self, process: int) -> None:
         """Book what is left of balances that have ended, as processes do now and then."""
         store, model = self.processes[process].gate.store, self.model
         now, past = datetime.fromtimestamp(model.now, UTC), datetime.fromtimestamp(PAST, UTC)
         with store.db.write() as connection:
-            connection.execute(update(credit).where(credit.c.ends_at <= now).values(ends_at=past))
+            left = credit.c.ends_at <= now, credit.c.balance > 0
+            connection.execute(update(credit).where(*left).values(ends_at=past))
         store.credits.expire()
-        for account, balance in model.balances.items():
-            if balance.ends_at <= model.now:
-                balance.ends_at = PAST
-                if balance.free and not any(use.account == account for use in model.held()):
-                    model.expire(account)
+        for account in model.ended():
+            model.balances[account].ends_at = PAST
+            if not any(use.account == account for use in model.held()):
+                model.expire(account)
 
     # What operators do
 
+    @precondition(lambda self: len(self.model.payments) > 4)
     @rule(key=keys, kind=st.sampled_from(["token", "payment", "service"]))
     def revoke(self, key: Key, kind: str) -> None:
         """Revoke an account, one of its payments, or all that a service has sold so far."""
@@ -398,7 +424,8 @@ class AccountMachine(RuleBasedStateMachine):
         self, process: int, view: int, keys: tuple[Key, ...], outcome: str, key: str | None = None
     ) -> Request:
         sold = self.processes[process].views[view]
-        return Request(sold, f"/{sold.endpoint}/{outcome}", OUTCOMES[outcome], keys, key)
+        distinct = tuple(dict.fromkeys(keys))
+        return Request(sold, f"/{sold.endpoint}/{outcome}", OUTCOMES[outcome], distinct, key)
 
     def send(
         self, process: int, asked: Request, *,

@@ -332,6 +332,15 @@ class Accounts:
         uses = (use for use in self.uses if use.state is State.HELD)
         return [use for use in uses if token_id in (None, use.token_id)]
 
+    def ended(self) -> list[tuple[bytes, str]]:
+        """The balances of which something was left at their end."""
+        items = self.balances.items()
+        return [name for name, held in items if held.free and held.ends_at <= self.now]
+
+    def token_ids(self) -> set[bytes]:
+        """The accounts that are not revoked."""
+        return {payment.token_id for payment in self.payments} - self.revoked_tokens
+
     def _held(self, token_id: bytes, kind: str) -> Iterator[Payment]:
         """What was bought for an account and still stands."""
         for payment in self.payments:
