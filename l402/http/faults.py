@@ -1,4 +1,4 @@
-"""What went wrong on the way to a node, in words for its operator."""
+"""What went wrong on the way to a server, in words for the operator."""
 
 import errno
 import http.client
@@ -14,7 +14,9 @@ _CERTIFICATE_FAULTS = {
     62: "its certificate is not for this host name: use a name that it lists",
     64: "its certificate is not for this IP address: use an address that it lists",
 }
-_FOREIGN_CERTIFICATE = "its certificate is not trusted: name the node's own with tls_cert_path"
+UNTRUSTED = "its certificate is not trusted"
+NO_CA_FILE = "the file of its certificate is missing"
+FORBIDDEN = "permission denied"
 
 _BROKEN = "broke the connection before it answered"
 _BROKEN_ERRNO = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED)
@@ -28,8 +30,8 @@ _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLZeroReturnError, _BROKEN),
     (http.client.IncompleteRead, "broke off in the middle of its answer"),
     (http.client.HTTPException, "answered with something other than HTTP"),
-    (FileNotFoundError, "the file of tls_cert_path is missing"),
-    (PermissionError, "permission denied: to connect, or to read the file of tls_cert_path"),
+    (FileNotFoundError, NO_CA_FILE),
+    (PermissionError, FORBIDDEN),
 )
 
 
@@ -51,7 +53,7 @@ def _meaning(error: BaseException) -> str | None:
         if isinstance(error, kind):
             return meaning
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE_FAULTS.get(error.verify_code, _FOREIGN_CERTIFICATE)
+        return _CERTIFICATE_FAULTS.get(error.verify_code, UNTRUSTED)
     if isinstance(error, ssl.SSLError):
         return f"no TLS connection ({error.reason or type(error).__name__})"
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Connections to one node, on which nothing lasts longer than it may.
+"""Connections to one server, on which nothing lasts longer than it may.
 
 What requests would do besides is left out: cookies, redirects, retries, and proxies, authorities
 and credentials of the environment's.
@@ -23,7 +23,7 @@ _KEPT_OPEN = 100  # connections at most; there are no more than calls at a time
 
 
 class Transport(HTTPAdapter):
-    """Sends prepared requests to the node at `base`; threads share its open connections.
+    """Sends prepared requests to the server at `base`; threads share its open connections.
 
     Its certificate is verified against `ca_file`, read anew for each connection, or against the
     system's authorities.
@@ -101,7 +101,7 @@ def _dial(connection: HTTPConnection, connect: Callable[[], None]) -> None:
 class _TimedReader(io.RawIOBase):
     """Reads from a socket as long as the socket's time-out, all reads together.
 
-    A socket's own time-out begins anew with each byte, so a node that drips never trips it.
+    A socket's own time-out begins anew with each byte, so a server that drips never trips it.
     """
 
     def __init__(self, sock: socket.socket) -> None:

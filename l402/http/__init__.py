@@ -1,0 +1,1 @@
+"""HTTP to others: bounded in time and size, whatever they do."""
