@@ -24,9 +24,9 @@ from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
 from l402.protocol.token import CREDIT, Grant, Token
 from l402.store import Store
+from l402.store.orders import Order, Short
 from l402.store.payments import Sale
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.uses import Order, Short
 from l402.sync import Sync
 from l402.terms import Terms
 

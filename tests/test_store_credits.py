@@ -13,9 +13,10 @@ from support.sales import ISSUED, NOW, credit, order, payment_hash, sale, token_
 
 from l402.store import Standing, Store
 from l402.store.credits import Credit
+from l402.store.orders import Reserved, Short
+from l402.store.settlement import Taken
 from l402.store.tables import credit as credit_table
 from l402.store.tables import payment
-from l402.store.uses import Reserved, Short, Taken
 
 pytest_plugins = ["support.databases"]
 

@@ -10,9 +10,9 @@ from sqlalchemy import select, update
 from support.sales import NOW, credit, order, token_id
 
 from l402.store import Store
+from l402.store.orders import Reserved, Short
 from l402.store.replies import RETENTION, Answer, Call, Conflict, Reply
 from l402.store.tables import lease, reply
-from l402.store.uses import Reserved, Short
 
 pytest_plugins = ["support.databases"]
 

@@ -21,9 +21,10 @@ from support.wires import Wire
 
 from l402.errors import StoreUnavailable
 from l402.store import Store, leases, migrate
+from l402.store.orders import Reserved, Short
+from l402.store.settlement import Taken
 from l402.store.tables import lease
 from l402.store.tables import use as use_table
-from l402.store.uses import Reserved, Short, Taken
 
 pytest_plugins = ["support.databases"]
 

@@ -129,6 +129,11 @@ def forget(connection: Connection, use_id: str) -> None:
     connection.execute(_FORGET, {"own": use_id})
 
 
+def lose(connection: Connection, use_id: str) -> None:
+    """Keep that a use was charged in part, and that its answer cannot be given again."""
+    finish(connection, use_id, Answer(200, "[]", None))
+
+
 def _told(found: Any) -> Reply | Conflict:
     if found.status is None:
         return Conflict.IN_PROGRESS

@@ -1,4 +1,7 @@
-"""Taking a use that was given back before its call ended: its process was silent for too long."""
+"""How a use ends: what it is charged is spent, and the rest goes back.
+
+Also when it was given back before its call ended, because its process was silent for too long.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from l402.errors import StoreUnavailable
-from l402.store import balances, ledger
+from l402.store import balances, ledger, replies
 from l402.store.ledger import Account
 from l402.store.tables import entry
 
@@ -26,8 +29,33 @@ class Taken:
 _NAMED = select(entry).where(entry.c.operation == bindparam("name"))
 
 
-def settle(connection: Connection, use_id: str) -> Taken:
-    """Find out what became of a use that is not in flight, and debit it if it was given back.
+def spend(connection: Connection, found: Any, msat: int) -> int:
+    """Take `msat` of a use whose row was deleted just now; give the balance after it."""
+    account = Account(found.token_id, found.service)
+    balance, owned = balances.move(connection, account, free=found.msat - msat, held=-found.msat)
+    _enter(connection, ledger.USE, found, msat, owned)
+    return balance
+
+
+def give_back(connection: Connection, found: Any) -> int:
+    """Give back what a use was not charged, its row just deleted; give the balance after it.
+
+    The key of a call that was charged is spent with it: it must not be charged again.
+    """
+    if found.charged:
+        replies.lose(connection, found.use_id)
+        return spend(connection, found, found.charged)
+    account = Account(found.token_id, found.service)
+    balance, owned = balances.move(connection, account, free=found.msat, held=-found.msat)
+    _enter(connection, ledger.RELEASE, found, found.msat, owned)
+    replies.forget(connection, found.use_id)
+    return balance
+
+
+def settle(connection: Connection, use_id: str, msat: int | None) -> Taken:
+    """Find out what became of a use that is not in flight, and debit what it was not charged yet.
+
+    `msat` is what it costs in all, if not what was reserved.
 
     :raises StoreUnavailable: if the ledger does not know it
     """
@@ -39,38 +67,41 @@ def settle(connection: Connection, use_id: str) -> Taken:
     locked = balances.lock(connection, account)
     assert locked is not None
     lent = _entry(connection, f"write_off:{use_id}")
-    if resolved.kind == ledger.USE or _entry(connection, f"late:{use_id}"):
+    charged = resolved.msat if resolved.kind == ledger.USE else 0
+    due = (resolved.msat if msat is None else msat) - charged
+    if due <= 0 or _entry(connection, f"late:{use_id}"):
         return Taken(locked.balance, lent.msat if lent else 0)
-    return _debit(connection, use_id, resolved, locked.balance)
+    return _debit(connection, use_id, resolved, due, locked.balance)
 
 
-def _debit(connection: Connection, use_id: str, given_back: Row[Any], balance: int) -> Taken:
-    account = Account(given_back.token_id, given_back.service)
-    paid = min(balance, given_back.msat)
-    lack = given_back.msat - paid
+def _debit(
+    connection: Connection, use_id: str, resolved: Row[Any], due: int, balance: int
+) -> Taken:
+    account = Account(resolved.token_id, resolved.service)
+    paid = min(balance, due)
+    lack = due - paid
     left, owned = balances.move(connection, account, free=-paid)
-    call = {"endpoint": given_back.endpoint, "method": given_back.method}
+    call = {"endpoint": resolved.endpoint, "method": resolved.method}
     if lack:
-        ledger.append(
-            connection,
-            ledger.WRITE_OFF,
-            f"write_off:{use_id}",
-            account,
-            msat=lack,
-            after=owned + given_back.msat,
-            **call,
-        )
-    ledger.append(
-        connection,
-        ledger.USE,
-        f"late:{use_id}",
-        account,
-        msat=given_back.msat,
-        after=owned,
-        **call,
-    )
+        lent = f"write_off:{use_id}"
+        after = owned + due
+        ledger.append(connection, ledger.WRITE_OFF, lent, account, msat=lack, after=after, **call)
+    ledger.append(connection, ledger.USE, f"late:{use_id}", account, msat=due, after=owned, **call)
     return Taken(left, lack)
 
 
 def _entry(connection: Connection, operation: str) -> Row[Any] | None:
     return connection.execute(_NAMED, {"name": operation}).first()
+
+
+def _enter(connection: Connection, kind: str, found: Any, msat: int, owned: int) -> None:
+    ledger.append(
+        connection,
+        kind,
+        f"use:{found.use_id}",
+        Account(found.token_id, found.service),
+        msat=msat,
+        after=owned,
+        endpoint=found.endpoint,
+        method=found.method,
+    )

@@ -2,13 +2,13 @@
 
 No transaction is open while the call is served. The row of a use is made when it is reserved and
 deleted when it is resolved, with an entry whose operation names the use: so it is resolved once,
-whoever races, and a call that runs again after a lost commit finds out what was done.
+whoever races, and a call that runs again after a lost commit finds out what was done. While a
+metered call is served its row grows: by what is charged for good, and by what is set aside.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,47 +16,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from l402.forks import in_child
-from l402.store import balances, leases, ledger, replies
+from l402.store import balances, leases, meters, replies, settlement
 from l402.store.driver import Statement
 from l402.store.engine import Database
 from l402.store.faults import Interrupted
 from l402.store.ledger import Account
+from l402.store.meters import Extended
+from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.settlement import Taken, settle
+from l402.store.settlement import Taken
 from l402.store.tables import Key, credit, insertion, use
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a call asks for: `msat` of the account's balance for the service, under a new id.
-
-    `use_id` is 16 random bytes, `token_id` the account's 32.
-    """
-
-    use_id: bytes
-    token_id: bytes
-    service: str
-    endpoint: str
-    method: str
-    msat: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """The price is set aside; `balance` is what is left to spend, in msat, until `ends_at`."""
-
-    use_id: bytes
-    balance: int
-    ends_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """The balance does not suffice, or has ended; None: the account has no such credit."""
-
-    balance: int | None
-    ended: bool
-
 
 _ADD_USE = Statement(
     insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
@@ -95,17 +64,44 @@ class Uses:
         :raises StoreError: if it could not be reserved; what may have been is given back
         """
         outcome = self._reserve(order, now, call)
-        if isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS:
-            # A process that died must not block its account until its uses are swept up.
-            mine = {"token": order.token_id.hex(), "most": _MOST_GIVEN_BACK}
-            if self._sweep(self.db.fetch(leases.LAPSED_OF, mine)):
-                outcome = self._reserve(order, now, call)
+        stuck = isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS
+        if stuck and self._unblock(order.token_id.hex()):
+            outcome = self._reserve(order, now, call)
         if isinstance(outcome, Reserved):
             self._held.add(order.use_id)
         return outcome
 
-    def take(self, use_id: bytes, answer: Answer | None = None) -> Taken:
-        """Spend what was reserved; a use that was given back meanwhile is debited again.
+    def extend(
+        self, order: Order, held: int, least: int, most: int, now: datetime
+    ) -> Extended | Short:
+        """Set more aside for a use that holds `held`: `most`, or what is left if it is `least`.
+
+        :raises StoreError: if it could not be, or the use was given back meanwhile
+        """
+
+        def grow() -> Extended | Short:
+            with self.db.write() as connection:
+                return meters.extend(connection, order, held, least, most, now)
+
+        outcome = self.db.run(grow)
+        if isinstance(outcome, Short) and self._unblock(order.token_id.hex()):
+            outcome = self.db.run(grow)
+        return outcome
+
+    def charge(self, use_id: bytes, msat: int) -> None:
+        """Note that a use in flight has been charged `msat` so far, whatever becomes of it.
+
+        :raises StoreError: if it could not be, or the use was given back meanwhile
+        """
+
+        def note() -> None:
+            with self.db.write() as connection:
+                meters.charge(connection, use_id.hex(), msat)
+
+        self.db.run(note)
+
+    def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> Taken:
+        """Spend what was reserved, or `msat` of it; what was given back meanwhile is debited again.
 
         `answer` is kept under the key of the call, if it had one. Taking twice takes once.
 
@@ -117,10 +113,9 @@ class Uses:
             with self.db.write() as connection:
                 found = leases.RESOLVE.run(connection, {"own": key})
                 if found is None:
-                    return settle(connection, key)
-                account = Account(found.token_id, found.service)
-                balance, owned = balances.move(connection, account, held=-found.msat)
-                _enter(connection, ledger.USE, found, owned)
+                    return settlement.settle(connection, key, msat)
+                cost = found.msat if msat is None else msat
+                balance = settlement.spend(connection, found, cost)
                 if answer is not None:
                     replies.finish(connection, key, answer)
             return Taken(balance, 0)
@@ -129,12 +124,16 @@ class Uses:
             return self.db.run(spend)
 
     def release(self, use_id: bytes) -> int | None:
-        """Give back what was reserved; give the balance after it, or None if it was resolved.
+        """Give back what was reserved and not charged; give the balance, or None if it is resolved.
 
         :raises StoreError: if it could not be given back; `renew` will
         """
         with self._resolving(use_id):
             return self.db.run(lambda: self._give_back(use_id.hex()))
+
+    def abandon(self, use_id: bytes) -> None:
+        """Leave a use to `renew`: nobody is there any more who would resolve it."""
+        self._adrift.add(use_id)
 
     def renew(self) -> None:
         """Extend the lease of this process, if it holds uses or held one since the last time.
@@ -224,13 +223,12 @@ class Uses:
         with self.db.write() as connection:
             resolve = leases.RESOLVE_LAPSED if lapsed else leases.RESOLVE
             found = resolve.run(connection, {"own": key})
-            if found is None:
-                return None
-            account = Account(found.token_id, found.service)
-            balance, owned = balances.move(connection, account, free=found.msat, held=-found.msat)
-            _enter(connection, ledger.RELEASE, found, owned)
-            replies.forget(connection, key)
-        return balance
+            return None if found is None else settlement.give_back(connection, found)
+
+    def _unblock(self, token_id: str) -> int:
+        """Give back what dead processes hold of an account, before their uses are swept up."""
+        mine = {"token": token_id, "most": _MOST_GIVEN_BACK}
+        return self._sweep(self.db.fetch(leases.LAPSED_OF, mine))
 
     def _sweep(self, lapsed: Sequence[Row[Any]]) -> int:
         """Give each back in a transaction of its own, so that no two wait for each other."""
@@ -256,16 +254,3 @@ class Uses:
             raise
         self._held.discard(use_id)
         self._adrift.discard(use_id)
-
-
-def _enter(connection: Connection, kind: str, found: Any, owned: int) -> None:
-    ledger.append(
-        connection,
-        kind,
-        f"use:{found.use_id}",
-        Account(found.token_id, found.service),
-        msat=found.msat,
-        after=owned,
-        endpoint=found.endpoint,
-        method=found.method,
-    )

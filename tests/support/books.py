@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from l402.store import Store
+from l402.store.orders import Order, Reserved
 from l402.store.replies import Answer, Call
-from l402.store.uses import Order, Reserved
 from support.sales import NOW, sale, token_id
 
 

@@ -15,8 +15,8 @@ from multiprocessing.synchronize import Barrier
 from sqlalchemy import event, func, select
 
 from l402.store import Store
+from l402.store.orders import Reserved
 from l402.store.tables import credit, entry
-from l402.store.uses import Reserved
 from support import sales
 
 PROCESSES = 8

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import event
 
 from l402.store import Store
+from l402.store.orders import Order
 from l402.store.payments import Sale
-from l402.store.uses import Order
 
 ISSUED = 1_900_000_000
 NOW = datetime.fromtimestamp(ISSUED + 60, UTC)

@@ -1,0 +1,36 @@
+"""What a call asks of a balance, and what it is told."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a call asks for: `msat` of the account's balance for the service, under a new id.
+
+    `use_id` is 16 random bytes, `token_id` the account's 32.
+    """
+
+    use_id: bytes
+    token_id: bytes
+    service: str
+    endpoint: str
+    method: str
+    msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The price is set aside; `balance` is what is left to spend, in msat, until `ends_at`."""
+
+    use_id: bytes
+    balance: int
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The balance does not suffice, or has ended; None: the account has no such credit."""
+
+    balance: int | None
+    ended: bool
