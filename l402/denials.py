@@ -40,6 +40,7 @@ class Reason(StrEnum):
     UNSETTLED = "unsettled"
     STORE_UNAVAILABLE = "store_unavailable"
     NODE_UNAVAILABLE = "node_unavailable"
+    RATE_UNAVAILABLE = "rate_unavailable"  # of the currency that the price is in
 
 
 _STATUS = {
@@ -53,6 +54,7 @@ _STATUS = {
     Reason.UNSETTLED: (503, "unavailable"),
     Reason.STORE_UNAVAILABLE: (503, "unavailable"),
     Reason.NODE_UNAVAILABLE: (503, "unavailable"),
+    Reason.RATE_UNAVAILABLE: (503, "unavailable"),
 }
 _PAYMENT_REQUIRED = (402, "payment_required")
 

@@ -5,6 +5,7 @@
     L402Error
     ├── ConfigurationError      the host's mistake: a key, an argument, the order of decorators
     ├── PriceError              a price callable failed, or a price is beyond the configured highest
+    ├── RateError               no exchange rate that can be relied on: answered with 503
     ├── ProtocolError           bytes from outside that do not follow the protocol
     │   ├── Malformed           paying could not mend it: answered with 400
     │   ├── Invalid             no paid token of ours: answered with a challenge
@@ -33,6 +34,17 @@ class ConfigurationError(L402Error):
 
 class PriceError(L402Error):
     """A price callable failed, or gave no price that can be sold at: the caller gets a 500."""
+
+
+class RateError(L402Error):
+    """There is no exchange rate that a price could be reckoned at: answered with 503.
+
+    ``retry_after`` is the number of seconds to name to the caller.
+    """
+
+    def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ProtocolError(L402Error):
