@@ -59,7 +59,7 @@ def paid_token(app: Flask, kind: str = token.PASS, msat: int = 10_000) -> str:
     ends = now + 3600
     grant = token.Grant(
         "shop", kind, msat, gate.defaults.network, now, now, ends, ends, "GET", "paid",
-        gate.store.ledger.id(),
+        gate.store.ledger.id(), 0, "",
     )  # fmt: skip
     payment_hash = sha256(preimage).digest()
     raw = token.mint(gate.keys, payment_hash, secrets.token_bytes(32), grant)

@@ -18,7 +18,9 @@ from l402.limits import Limits, host_limiter, private_limiter
 from l402.nodes.base import Node
 from l402.nodes.desk import NodeDesk
 from l402.nodes.url import make_node
+from l402.prices import Prices
 from l402.protocol.keys import KeyRing
+from l402.rates import make_rates
 from l402.settings import Settings
 from l402.store import Store
 from l402.terms import SAT
@@ -69,6 +71,7 @@ class L402:
             desk=NodeDesk(node, settings.node_concurrency, self._clock),
             store=Store(_database_url(app, settings), settings.sqlite_synchronous),
             limits=self._limits(app, settings),
+            prices=_prices(settings, self._clock),
             grace=settings.store_grace,
             clock=self._clock,
         )
@@ -115,6 +118,13 @@ def _defaults(app: Flask, settings: Settings, node: Node) -> Defaults:
     )
 
 
+def _prices(settings: Settings, clock: Callable[[], float]) -> Prices:
+    rates = make_rates(
+        settings.rates, max_age=settings.rate_max_age, spread=settings.rate_spread, clock=clock
+    )
+    return Prices(settings.prices, rates)
+
+
 def _database_url(app: Flask, settings: Settings) -> str:
     if settings.database_url is None:
         Path(app.instance_path).mkdir(parents=True, exist_ok=True)
@@ -146,11 +156,12 @@ def _check_at_first_request(app: Flask, gate: Gate) -> None:
 
 
 def _warn(app: Flask, gate: Gate) -> None:
-    for route in routes.sold(app):
-        if (price := route.terms.constant) is not None:
-            _check_sum(route.rule, -(-route.terms.total(price) // SAT), gate.defaults.max_sats)
-        if route.rule.endswith("/") and route.rule != "/":
-            _log.warning("%s redirects callers without its '/': some never pay then", route.rule)
+    for rule, method, written in routes.marked(app):
+        terms = gate.terms(written, rule.endpoint, method)
+        if (price := terms.constant) is not None:
+            _check_sum(rule.rule, -(-terms.total(price) // SAT), gate.defaults.max_sats)
+        if rule.rule.endswith("/") and rule.rule != "/":
+            _log.warning("%s redirects callers without its '/': some never pay then", rule.rule)
 
 
 def _check_sum(rule: str, sats: int, most: int) -> None:

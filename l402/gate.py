@@ -19,11 +19,12 @@ from l402 import routes
 from l402.accounts import REPEATED, Accounts, Outcome
 from l402.cache import VerifiedTokens
 from l402.denials import Denial, Reason
-from l402.errors import Invalid, Malformed
+from l402.errors import CreditExhausted, Invalid, Malformed, RateError
 from l402.issuer import Issuer, Refused
 from l402.limits import Limits
 from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
+from l402.prices import Prices, Quote
 from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
 from l402.protocol.token import CREDIT, Token
@@ -32,6 +33,7 @@ from l402.store.replies import Call
 from l402.store.revocations import Revoked
 from l402.sync import Sync
 from l402.terms import Terms
+from l402.validation import rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,14 @@ class Gate:
         desk: NodeDesk,
         store: Store,
         limits: Limits,
+        prices: Prices,
         grace: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.sender, self.defaults, self.keys = sender, defaults, keys
         self.desk, self.store, self.limits, self.clock = desk, store, limits, clock
-        self.verified = VerifiedTokens()
-        self.sync = Sync(store, self._evict, grace)
+        self.prices, self.verified = prices, VerifiedTokens()
+        self.sync = Sync(store, self._evict, prices.learn, grace)
         self.accounts = Accounts(
             sender=sender,
             store=store,
@@ -94,7 +97,7 @@ class Gate:
         if known is None:
             credit = terms.kind == CREDIT
             length = self.defaults.credit_valid_for if credit else self.defaults.valid_for
-            known = self._terms[key] = replace(
+            known = replace(
                 terms,
                 service=terms.service or self.defaults.service,
                 valid_for=terms.valid_for or length,
@@ -103,6 +106,7 @@ class Gate:
                 method="GET" if method == "HEAD" else method,
                 sold_directly=routes.sells(self.sender, endpoint, method, terms),
             )
+            known = self._terms[key] = self.prices.configure(known)
         return known
 
     def admit(
@@ -119,8 +123,9 @@ class Gate:
 
         :raises PriceError: the view's price is none that can be sold at
         """
-        if terms.amount == 0:
-            return CurrentPayment(None)
+        self.sync.refresh()  # no price is older than a second
+        if self.prices.free(terms):
+            return rejection(terms.validate) or CurrentPayment(None)
         try:
             tokens, reason = self.authentic(header), Reason.NO_CREDENTIAL
         except Malformed as error:
@@ -131,13 +136,12 @@ class Gate:
         keys = [shown for shown in tokens if not terms.locked(shown, now)]
         if keys:
             return self._open(keys, terms, now, address, call)
-        # Whoever holds no key is counted before a price callable runs: it may be dear.
+        locked = terms.locked(tokens[0], now) if tokens else None
+        refused = [(Denial(locked or reason), None)]
+        # Whoever holds no key is counted before anything of the host's runs: it may be dear.
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        if (msat := terms.price()) == 0:
-            return CurrentPayment(None)
-        locked = terms.locked(tokens[0], now) if tokens else None
-        return self.issuer.offer([(Denial(locked or reason), None)], terms, msat)
+        return rejection(terms.validate) or self._offer(refused, terms, _Today(self.prices, terms))
 
     def authentic(self, header: str | None) -> tuple[Token, ...]:
         """Return the tokens of a header that are ours and paid for; none if it shows none.
@@ -161,6 +165,15 @@ class Gate:
             self.verified.put(header, tuple(tokens))
         return tuple(tokens)
 
+    def exhausted(
+        self, terms: Terms, payment: CurrentPayment, error: CreditExhausted, address: str | None
+    ) -> Denial:
+        """Offer the account what a metered call lacks, as far as the caller may be offered any."""
+        if wait := self.limits.admit_challenge(address):
+            return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
+        refused = Denial(Reason(error.reason), balance=payment.balance), payment.token
+        return self.issuer.offer([refused], terms, Quote(error.msat, False))
+
     def mark(self, response: Response) -> Response:
         """Say on an answer of ours if no real money is asked for."""
         if self.defaults.network == "simulated":
@@ -181,21 +194,20 @@ class Gate:
         call: Callable[[], Call | None] | None,
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
+        today = _Today(self.prices, terms)
         waits: list[int] = []
         refused: list[Refused] = []
-        msat: int | None = None
         for shown in keys:
             if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
                 waits.append(wait)
                 continue
-            msat = terms.price() if msat is None else msat
-            if msat == 0:
-                return CurrentPayment(None)
-            outcome = self.accounts.open(shown, terms, msat, now, call)
+            if terms.validate and not refused and (rejected := rejection(terms.validate)):
+                return rejected
+            outcome = self._try(shown, terms, today, now, call)
             if not isinstance(outcome, Denial) or outcome.reason in REPEATED:
                 return outcome
             refused.append((outcome, shown))
-        if msat is None:
+        if not refused:
             return Denial(Reason.RATE_LIMITED, retry_after=min(waits))
         # What paying cannot mend goes first: who has paid is told to wait, and not to pay again.
         denial, _ = min(refused, key=lambda pair: pair[0].status == HTTPStatus.PAYMENT_REQUIRED)
@@ -203,7 +215,32 @@ class Gate:
             return denial
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return self.issuer.offer(refused, terms, msat)
+        return self._offer(refused, terms, today)
+
+    def _try(
+        self,
+        shown: Token,
+        terms: Terms,
+        today: "_Today",
+        now: float,
+        call: Callable[[], Call | None] | None,
+    ) -> Outcome:
+        """Ask the account of one token, at the price that holds for it."""
+        try:
+            quote = terms.agreed(shown.grant, now, today)
+        except RateError as error:
+            return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+        if quote.msat == 0:
+            return CurrentPayment(None)
+        return self.accounts.open(shown, terms, quote.msat, now, call)
+
+    def _offer(self, refused: Sequence[Refused], terms: Terms, today: "_Today") -> Outcome:
+        """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""
+        try:
+            quote = today()
+        except RateError as error:
+            return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+        return self.issuer.offer(refused, terms, quote) if quote.msat else CurrentPayment(None)
 
     def _evict(self, revoked: Sequence[Revoked]) -> None:
         """Have revoked tokens ask the record again; it refuses them."""
@@ -225,3 +262,18 @@ class Gate:
             )
 
         self.verified.evict(concerns)
+
+
+class _Today:
+    """Today's price of one request, asked for once."""
+
+    __slots__ = ("_prices", "_quote", "_terms")
+
+    def __init__(self, prices: Prices, terms: Terms) -> None:
+        self._prices, self._terms = prices, terms
+        self._quote: Quote | None = None
+
+    def __call__(self) -> Quote:
+        if self._quote is None:
+            self._quote = self._prices.quote(self._terms)
+        return self._quote

@@ -18,7 +18,7 @@ from l402.protocol.keys import KeyRing
 from l402.protocol.token import Grant, Token
 from l402.store import Store
 from l402.sync import Sync
-from l402.terms import SAT, Terms
+from l402.terms import SAT, Quote, Terms
 
 _DESCRIPTION_BYTES = 600  # of BOLT11's 639; the rest is the handle's
 #: Why a token does not suffice that is the key of a living account; any other gets a new account.
@@ -49,16 +49,16 @@ class Issuer:
         self.store, self.sync, self.clock = store, sync, clock
         self.invoice_expiry, self.max_sats = invoice_expiry, max_sats
 
-    def offer(self, refused: Sequence[Refused], terms: Terms, msat: int) -> Denial:
+    def offer(self, refused: Sequence[Refused], terms: Terms, quote: Quote) -> Denial:
         """Return a refusal with a challenge that would mend it, or why none can be had now.
 
-        `refused` is at least one refusal, with the token that met it, and `msat` the price of the
+        `refused` is at least one refusal, with the token that met it, and `quote` the price of the
         request. The sale is for the account of the first token that is the key of a living one,
         else for a new account.
 
         :raises PriceError: one payment would cost more than the highest that is configured
         """
-        sats = -(-terms.total(msat) // SAT)  # some nodes and clients know nothing smaller
+        sats = -(-terms.total(quote.msat) // SAT)  # some nodes and clients know nothing smaller
         if sats > self.max_sats:
             raise PriceError(
                 f"{terms.endpoint} asks {sats} sat, above L402_MAX_PRICE ({self.max_sats})"
@@ -78,7 +78,7 @@ class Issuer:
         grant = Grant(
             terms.service, terms.kind, invoice.msat, terms.network, int(self.clock()),
             invoice.expires_at, ends_at, max(ends_at, key_ends), terms.method, terms.endpoint,
-            ledger,
+            ledger, quote.msat if quote.constant else 0, quote.rate,
         )  # fmt: skip
         raw = token.mint(self.keys, invoice.payment_hash, token_id, grant)
         self.sync.count_challenge(terms.service, terms.endpoint, self.clock())
@@ -89,7 +89,7 @@ class Issuer:
             msat=invoice.msat,
             endpoint=terms.endpoint,
         )
-        challenge = Challenge(raw, invoice.bolt11, invoice.payment_hash, invoice.msat, msat)
+        challenge = Challenge(raw, invoice.bolt11, invoice.payment_hash, invoice.msat, quote.msat)
         return replace(denial, challenge=challenge)
 
     def _account(self, refused: Sequence[Refused], ledger: str) -> tuple[Denial, bytes, int]:

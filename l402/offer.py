@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Collection
 from datetime import timedelta
+from inspect import iscoroutinefunction
+from typing import Any
 
 from l402.errors import ConfigurationError
 from l402.limits import parse_rates
 from l402.protocol.token import CREDIT, PASS
+from l402.rates import Money
 from l402.settings import LONGEST, check_service, whole_seconds
-from l402.terms import SAT, Terms
+from l402.terms import SAT, Amount, Terms
 
 Price = int | Callable[[], int]
 
@@ -18,24 +21,32 @@ def offered(
     *,
     sats: Price | None,
     msat: Price | None,
+    price: str | None,
     uses: int | None,
     credit: int | None,
+    reserve: int | None,
     charge_on: Collection[int] | None,
     service: str | None,
     valid_for: int | timedelta | None,
     limit: str | None,
     description: str | None,
+    validate: Callable[[], Any] | None,
 ) -> Terms:
     """Return the terms of ``paywall``'s arguments; what they leave open is empty.
 
     :raises ConfigurationError: one of them is wrong; it says what to write
     """
-    amount, unit = _price(sats, msat)
+    if reserve is None:
+        amount, unit = _price(sats, msat, price)
+    else:
+        amount, unit = _reserve(reserve, credit, [sats, msat, price, uses]), SAT
     sells_credit = _check_credit(uses, credit)
     if service is not None:
         check_service(service, "paywall: service")
     if description is not None and not (isinstance(description, str) and description.strip()):
         raise ConfigurationError(f"paywall: description={description!r}; write text, or leave it")
+    if validate is not None and (not callable(validate) or iscoroutinefunction(validate)):
+        raise ConfigurationError(f"paywall: validate={validate!r}; write a plain callable")
     terms = Terms(
         amount=amount,
         unit=unit,
@@ -44,21 +55,43 @@ def offered(
         valid_for=_length(valid_for, sells_credit),
         uses=uses or 0,
         credit=(credit or 0) * SAT,
+        metered=reserve is not None,
         charge_on=_statuses(charge_on, sells_credit),
         rates=None if limit is None else parse_rates(limit, "paywall: limit"),
         description=description or "",
+        validate=validate,
     )
     _check_sum(terms)
     return terms
 
 
-def _price(sats: Price | None, msat: Price | None) -> tuple[Price, int]:
-    if (sats is None) == (msat is None):
-        raise ConfigurationError("paywall: write one price, sats=… or msat=…")
+def _price(sats: Price | None, msat: Price | None, price: str | None) -> tuple[Amount, int]:
+    if [sats, msat, price].count(None) != 2:
+        raise ConfigurationError("paywall: write one price, sats=…, msat=… or price='0.01 USD'")
+    if price is not None:
+        return _money(price), 1
     name, amount, unit = ("msat", msat, 1) if sats is None else ("sats", sats, SAT)
     if amount is None or (not callable(amount) and (type(amount) is not int or amount < 0)):
         raise ConfigurationError(f"paywall: {name}={amount!r}; write an int >= 0, or a callable")
     return amount, unit
+
+
+def _reserve(reserve: int, credit: int | None, others: list[object]) -> int:
+    if others.count(None) != len(others) or credit is None:
+        raise ConfigurationError(
+            "paywall: reserve= goes with credit= alone, for the view charges what it costs; write"
+            " for example credit=500, reserve=50"
+        )
+    if type(reserve) is not int or reserve < 1:
+        raise ConfigurationError(f"paywall: reserve={reserve!r}; write an int >= 1, in satoshis")
+    return reserve
+
+
+def _money(price: str) -> Money:
+    try:
+        return Money.parse(price)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"paywall: price: {error}") from None
 
 
 def _check_credit(uses: int | None, credit: int | None) -> bool:

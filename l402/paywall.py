@@ -13,18 +13,20 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from l402 import idempotency, signals
+from l402 import idempotency, signals, streams
 from l402.accounts import UNRECORDED, Outcome
 from l402.denials import Denial, Reason
-from l402.errors import ConfigurationError, Malformed, StoreError
+from l402.errors import ConfigurationError, CreditExhausted, Malformed, StoreError
 from l402.gate import Gate
 from l402.limits import is_loopback
+from l402.metering import Tally
 from l402.offer import Price, offered
 from l402.payment import CurrentPayment, bind, require_unsold
 from l402.protocol.token import CREDIT
 from l402.routes import mark, refuse_unsellable
 from l402.store.replies import Reply
 from l402.terms import Terms
+from l402.validation import Rejection
 
 _log = logging.getLogger("l402")
 _BALANCE = "L402-Balance-Msat"  # what is left of the credit that the request drew on
@@ -36,19 +38,24 @@ def paywall(
     *,
     sats: Price | None = None,
     msat: Price | None = None,
+    price: str | None = None,
     uses: int | None = None,
     credit: int | None = None,
+    reserve: int | None = None,
     charge_on: Collection[int] | None = None,
     service: str | None = None,
     valid_for: int | timedelta | None = None,
     limit: str | None = None,
     description: str | None = None,
+    validate: Callable[[], Any] | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Response]]:
     """Sell a view: a pass for a time, or credit from which each call is paid.
 
     ``@paywall(sats=10)`` sells a pass: who pays 10 sat once may call the view any number of times
     for `valid_for`. ``@paywall(sats=2, uses=100)`` sells 100 calls for one payment of 200 sat,
-    ``uses=1`` each call by itself, and ``@paywall(sats=2, credit=500)`` 500 sat of credit.
+    ``uses=1`` each call by itself, and ``@paywall(sats=2, credit=500)`` 500 sat of credit. Under
+    ``@paywall(credit=500, reserve=50)`` the view says what each call costs, as it goes on:
+    ``current_payment.charge(msat=100)``.
 
     Write it below the route: ``@app.get("/quote")``, then ``@paywall(sats=10)``. It fits views of
     apps and blueprints, methods of a ``MethodView`` and async views.
@@ -56,8 +63,11 @@ def paywall(
     :param sats: the price in satoshis, or a callable without arguments that gives it within the
         request; 0 serves the request for free
     :param msat: the price in thousandths of a satoshi, instead
+    :param price: the price in a currency, instead, such as ``"0.01 USD"``; see ``L402_RATES``
     :param uses: how many calls one payment buys, at the price of the call that is refused
     :param credit: how many satoshis one payment buys
+    :param reserve: instead of a price, how many satoshis of the credit are set aside for a call
+        before it is served, and again whenever it has charged as much
     :param charge_on: the statuses of answers that are charged to a credit, instead of all below
         400
     :param service: what the payment is good for, instead of the app's ``L402_SERVICE``; a pass
@@ -67,18 +77,24 @@ def paywall(
     :param limit: requests per token at this endpoint, such as ``"60/minute"``, instead of
         ``L402_RATE_LIMIT`` over all views
     :param description: what the payer reads in the invoice
+    :param validate: a callable without arguments that is called within the request before
+        anything is sold; what it returns, unless that is None, or the HTTPException it raises is
+        the answer, so that nobody pays for what cannot be served
     :raises ConfigurationError: an argument is wrong, or this is no view or one sold already
     """
     terms = offered(
         sats=sats,
         msat=msat,
+        price=price,
         uses=uses,
         credit=credit,
+        reserve=reserve,
         charge_on=charge_on,
         service=service,
         valid_for=valid_for,
         limit=limit,
         description=description,
+        validate=validate,
     )
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Response]:
@@ -97,6 +113,8 @@ def paywall(
             outcome = _admission(gate, asks, asked)
             if not isinstance(outcome, CurrentPayment):
                 return _answered(gate, asks, asked, outcome)
+            if asks.metered and outcome.meter is None:
+                outcome.meter = Tally()  # free this time
             bind(asked, outcome)
             run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
             return _served(gate, asks, asked, outcome, run)
@@ -139,8 +157,12 @@ def _admission(gate: Gate, terms: Terms, asked: Request) -> Outcome:
         return Denial(Reason.MALFORMED, detail=str(error))
 
 
-def _answered(gate: Gate, terms: Terms, asked: Request, outcome: Reply | Denial) -> Response:
-    """Answer without running the view: as before, or by a refusal."""
+def _answered(
+    gate: Gate, terms: Terms, asked: Request, outcome: Reply | Denial | Rejection
+) -> Response:
+    """Answer without running the view: as before, by a refusal, or as ``validate`` would."""
+    if isinstance(outcome, Rejection):
+        return gate.mark(_private(gate, _response(gate.sender, outcome.given)))
     if isinstance(outcome, Reply):
         response = idempotency.replayed(outcome)
         response.headers[_BALANCE] = str(outcome.balance)
@@ -166,12 +188,15 @@ def _served(
         charged = terms.charges(response.status_code)
         kept = payment.use_id and charged and "HTTP_IDEMPOTENCY_KEY" in asked.environ
         answer = idempotency.answer(response) if kept else None
-    except BaseException:  # also what ends a worker: nothing stays reserved that can be given back
+    except BaseException as error:  # also what ends a worker: all that is reserved is given back
         gate.accounts.settle(payment, charged=False)
-        raise
+        if payment.meter is None:
+            raise
+        payment.meter.close()
+        return _answered(gate, terms, asked, _unmetered(gate, terms, asked, payment, error))
     if payment.use_id:
         try:
-            gate.accounts.settle(payment, charged, answer)
+            streams.settle(gate, terms, asked, payment, response, charged, answer)
         except StoreError:  # what cannot be charged is not handed out
             response.close()
             return _answered(gate, terms, asked, UNRECORDED)
@@ -179,6 +204,17 @@ def _served(
     if charged:
         gate.count_use(payment)
     return gate.mark(response)
+
+
+def _unmetered(
+    gate: Gate, terms: Terms, asked: Request, payment: CurrentPayment, error: BaseException
+) -> Denial:
+    """Say why a view could not charge what it wanted; any other fault of it passes through."""
+    if isinstance(error, CreditExhausted):
+        return gate.exhausted(terms, payment, error, asked.remote_addr)
+    if isinstance(error, StoreError):
+        return UNRECORDED
+    raise error
 
 
 def _response(app: Flask, view: Callable[[], Any]) -> Response:

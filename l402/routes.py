@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
+from werkzeug.routing import Rule
 
 from l402.errors import ConfigurationError
+from l402.prices import Prices
+from l402.rates import make_rates
 from l402.terms import Terms
 
 _TERMS, _SOLD_BY = "_l402_terms", "_l402_sold_by"
@@ -62,22 +65,40 @@ def sells(app: Flask, endpoint: str, method: str, terms: Terms) -> bool:
 
 
 def sold(app: Flask) -> Iterator[Route]:
-    """Yield every rule and method under a paywall, in the order of registration."""
+    """Yield every rule and method under a paywall, in the order of registration.
+
+    The words are of the prices in force now; while the record does not answer, of the last ones
+    that this process knew.
+    """
     gate: Any = app.extensions.get("l402")
+    if gate:
+        gate.sync.refresh()
+    for rule, method, terms in marked(app):
+        asks = gate.terms(terms, rule.endpoint, method) if gate else terms
+        words = (gate.prices if gate else Prices({}, make_rates(None))).words(asks)
+        yield Route(rule.rule, method, rule.endpoint, terms, words)
+
+
+def marked(app: Flask) -> Iterator[tuple[Rule, str, Terms]]:
+    """Yield every rule under a paywall with each method that is sold, and the terms as written."""
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             terms = getattr(view, _TERMS, None) or _method_terms(view, method)
             if terms is not None:
-                asks = gate.terms(terms, rule.endpoint, method) if gate else terms
-                yield Route(rule.rule, method, rule.endpoint, terms, asks.words())
+                yield rule, method, terms
 
 
 def check(app: Flask) -> None:
     """Refuse an app on which a paywall does not protect its route.
 
+    Nor may a price be configured for what is not sold.
+
     :raises ConfigurationError: it names the view and says what to write
     """
+    gate: Any = app.extensions.get("l402")
+    if gate:
+        gate.prices.check(gate.terms(terms, r.endpoint, by) for r, by, terms in marked(app))
     for endpoint, view in app.view_functions.items():
         if hasattr(view, _SOLD_BY) and getattr(view, _TERMS, None) is None:
             raise ConfigurationError(

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from l402.errors import ConfigurationError
 from l402.limits import Rates, knows_storage, parse_rates
+from l402.prices import Configured, parse_prices
 from l402.protocol.keys import MIN_SECRET_BYTES
 
 _DAY = 86400
@@ -24,7 +26,8 @@ _KEYS = {
     "NODE", "DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PATH", "SECRET_KEY_FALLBACKS", "SERVICE",
     "VALID_FOR", "CREDIT_VALID_FOR", "INVOICE_EXPIRY", "MAX_PRICE", "RATE_LIMIT", "CHALLENGE_LIMIT",
     "CHALLENGE_LIMIT_TOTAL", "RATELIMIT_STORAGE_URI", "STRICT", "STORE_GRACE", "NODE_CONCURRENCY",
-    "SIMULATED", "URL_PREFIX", "SQLITE_SYNCHRONOUS",
+    "SIMULATED", "URL_PREFIX", "SQLITE_SYNCHRONOUS", "PRICES", "RATES", "RATE_MAX_AGE",
+    "RATE_SPREAD",
 }  # fmt: skip
 
 
@@ -50,6 +53,10 @@ class Settings:
     simulated: bool
     url_prefix: str | None
     sqlite_synchronous: str
+    prices: Configured
+    rates: object
+    rate_max_age: int
+    rate_spread: Decimal
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Settings":
@@ -83,6 +90,10 @@ class Settings:
             simulated=bool(read.flag("SIMULATED", False)),
             url_prefix=_url_prefix(read),
             sqlite_synchronous=read.choice("SQLITE_SYNCHRONOUS", ("NORMAL", "FULL", "EXTRA")),
+            prices=parse_prices(given.get("PRICES", {})),
+            rates=given.get("RATES"),
+            rate_max_age=read.seconds("RATE_MAX_AGE", 600, most=_DAY),
+            rate_spread=read.part("RATE_SPREAD", "0.02"),
         )
 
 
@@ -117,6 +128,13 @@ class _Reader:
         if isinstance(value, timedelta):
             self.given[key] = whole_seconds(value)
         return self.whole(key, default, most=most)
+
+    def part(self, key: str, default: str) -> Decimal:
+        value = self.given.get(key, default)
+        text = str(value) if isinstance(value, str | float | Decimal) else ""
+        if not re.fullmatch(r"0\.[0-9]{1,6}", text) or not Decimal(text):
+            raise _fault(key, "is no part of 1, above 0 and below 1", default)
+        return Decimal(text)
 
     def flag(self, key: str, default: bool | None) -> bool | None:
         value = self.given.get(key, default)

@@ -1,8 +1,9 @@
-"""One thread per process and app: it fetches what was revoked, and writes down what was counted.
+"""One thread per process and app: it fetches what was revoked, and what prices were set, and
+writes down what was counted.
 
 It begins at first use, after any fork, and ends when there is nothing to do, so that an idle
 process costs the database nothing. Such a process reads before it answers: nothing rests on
-revocations older than `MAX_AGE` while the store answers.
+revocations or prices older than `MAX_AGE` while the store answers.
 """
 
 import atexit
@@ -17,6 +18,7 @@ from typing import TypeVar
 from l402.errors import StoreError, StoreUnavailable
 from l402.forks import in_child, weakly
 from l402.store import Store
+from l402.store.prices import Price
 from l402.store.revocations import Revoked
 
 _log = logging.getLogger("l402.sync")
@@ -36,10 +38,11 @@ class Sync:
         self,
         store: Store,
         evict: Callable[[Sequence[Revoked]], None],
+        reprice: Callable[[Sequence[Price]], None],
         grace: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._evict, self._grace = store, evict, grace
+        self._store, self._evict, self._reprice, self._grace = store, evict, reprice, grace
         self._monotonic = monotonic
         self._begin()
         in_child(self._begin)
@@ -59,22 +62,28 @@ class Sync:
         self._use_counts: dict[bytes, tuple[int, float]] = {}
         self._challenge_counts: Counter[tuple[date, str, str]] = Counter()
 
+    def refresh(self) -> float:
+        """Read, if that is due and the store answers; return how old, in seconds, the news was."""
+        self._active = True
+        age = self._monotonic() - self._read_at
+        if age > MAX_AGE:
+            if not self._down:
+                with self._lock:
+                    if self._monotonic() - self._read_at > MAX_AGE and not self._down:
+                        self._read()
+            self._start()
+        return age
+
     def require_fresh(self, *, grace: bool = False) -> None:
-        """Return once this process knows what was revoked up to `MAX_AGE` ago.
+        """Return once this process knows what was revoked and priced up to `MAX_AGE` ago.
 
         With `grace`, a store that is known to be down is forgiven for a while.
 
         :raises StoreError: the store does not answer
         """
-        self._active = True
-        age = self._monotonic() - self._read_at
+        age = self.refresh()
         if age <= MAX_AGE:
             return
-        if not self._down:
-            with self._lock:
-                if self._monotonic() - self._read_at > MAX_AGE and not self._down:
-                    self._read()
-        self._start()
         if (down := self._down) and not (grace and age <= self._grace):
             # A new one each time: one that is raised again and again keeps every traceback.
             raise StoreUnavailable(str(down))
@@ -179,6 +188,7 @@ class Sync:
     def _read(self) -> None:
         begun = self._monotonic()
         try:
+            prices = self._store.prices.all()
             self._seen, revoked = self._store.revocations.changes(self._seen)
         except StoreError as error:
             if not self._down:
@@ -187,6 +197,7 @@ class Sync:
             return
         if self._down:
             _log.warning("the store answers again")
+        self._reprice(prices)
         self._evict(revoked)
         self._read_at, self._down = begun, None
 

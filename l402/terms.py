@@ -2,38 +2,58 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from werkzeug.exceptions import HTTPException
+from typing import Any, NamedTuple
 
 from l402.denials import Reason
-from l402.errors import PriceError
 from l402.limits import Rates
 from l402.protocol.token import PASS, Grant, Token
+from l402.rates.money import Money
 
 SAT = 1000  # msat
+#: Who paid at the last moment still has this long to come back with it, seconds.
+_WAY_BACK = 60
+
+#: What a request costs: in some unit of msat, in a currency, or for a callable to say.
+Amount = int | Money | Callable[[], int]
+
+
+class Quote(NamedTuple):
+    """What a request costs, in msat.
+
+    `constant`: every request of the endpoint costs that, for no callable said it. `rate` is what
+    it was reckoned at, such as ``USD 97000.5`` for one bitcoin, or empty.
+    """
+
+    msat: int
+    constant: bool
+    rate: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # its identity is its key, and cheap
 class Terms:
     """The terms of one endpoint and method. Empty fields are filled from the app's settings.
 
-    `amount` is the price of a request in `unit` msat, or a callable that gives it within the
-    request. One payment buys a pass of `valid_for` seconds, or, of the kind credit, as much as
-    `uses` requests cost, or `credit` msat. `charge_on` are the statuses of answers that are
-    charged to a credit; None means all below 400. `sold_directly` is false where the endpoint's
-    view is not the one that is sold, but calls it.
+    `amount` is the price of a request in `unit` msat or in a currency, or a callable that gives it
+    within the request; `Prices` knows whether another goes before it. One payment buys a pass of
+    `valid_for` seconds, or, of the kind credit, as much as `uses` requests cost, or `credit` msat.
+    `charge_on` are the statuses of answers that are charged to a credit; None means all below 400.
+    What a `metered` request costs, its view says; `amount` is then what is set aside for it at a
+    time. `validate` is asked before anything is sold. `sold_directly` is false where the endpoint's view
+    is not the one that is sold, but calls it.
     """
 
-    amount: int | Callable[[], int]
+    amount: Amount
     unit: int = SAT
     service: str = ""
     kind: str = PASS
     valid_for: int = 0
     uses: int = 0
     credit: int = 0
+    metered: bool = False
     charge_on: frozenset[int] | None = None
     rates: Rates | None = None
     description: str = ""
+    validate: Callable[[], Any] | None = None
     network: str = ""
     endpoint: str = ""
     method: str = ""
@@ -41,27 +61,8 @@ class Terms:
 
     @property
     def constant(self) -> int | None:
-        """The price in msat, or None if it is set per request."""
-        return None if callable(self.amount) else self.amount * self.unit
-
-    def price(self) -> int:
-        """Return this request's price in msat.
-
-        :raises PriceError: the callable failed or gave anything but an int of at least 0
-        :raises HTTPException: the callable raised it, to refuse the request
-        """
-        if not callable(self.amount):
-            return self.amount * self.unit
-        name = getattr(self.amount, "__qualname__", repr(self.amount))
-        try:
-            amount = self.amount()
-        except HTTPException:
-            raise
-        except Exception as error:
-            raise PriceError(f"the price callable {name} raised {type(error).__name__}") from error
-        if type(amount) is not int or amount < 0:  # True is an int, and no price
-            raise PriceError(f"the price callable {name} gave {amount!r}; return an int >= 0")
-        return amount * self.unit
+        """The price in msat, or None if a callable or a rate has a say in it."""
+        return self.amount * self.unit if isinstance(self.amount, int) else None
 
     def total(self, msat: int) -> int:
         """Return what one payment costs, in msat, where a request costs `msat`."""
@@ -77,6 +78,23 @@ class Terms:
             return Reason.WRONG_NETWORK
         return Reason.EXPIRED if now >= token.grant.valid_until else None
 
+    def agreed(self, grant: Grant, now: float, today: Callable[[], Quote]) -> Quote:
+        """Return what a request costs the holder of `grant`: what he was offered, or today's.
+
+        Nobody who paid is refused because a price moved meanwhile: up to the invoice's end, and a
+        little longer, a call costs what was asked; a pass, once bought for a constant price, keeps
+        that price to its end.
+        """
+        if not self._sold_here(grant):
+            return today()
+        returning = now < grant.starts_at + _WAY_BACK
+        if grant.price and (returning or grant.kind == PASS):  # also if no rate can be had today
+            return Quote(grant.price, True, grant.rate)
+        quote = today()
+        if returning and quote.constant and not grant.price:  # a callable said it, until just now
+            return quote._replace(msat=min(quote.msat, grant.msat))
+        return quote
+
     def refusal(self, grant: Grant, msat: int, now: float) -> Reason | None:
         """Return why the right `grant` does not cover a request of `msat`, or None if it does.
 
@@ -88,7 +106,8 @@ class Terms:
             return Reason.WRONG_KIND
         if now >= grant.ends_at or now >= grant.starts_at + self.valid_for:
             return Reason.EXPIRED
-        if grant.kind == PASS and grant.msat < msat and not self._sold_here(grant):
+        kept = grant.price and self._sold_here(grant)
+        if grant.kind == PASS and grant.msat < msat and not kept:
             return Reason.PRICE_TOO_LOW
         return None
 
@@ -97,45 +116,66 @@ class Terms:
         grant = token.grant
         return any(not self._permits(grant, *limit, msat, now) for limit in token.limits)
 
+    def most(self, token: Token) -> int | None:
+        """Return what a metered request may cost at most, in msat, if a holder set limits."""
+        limits = (int(value) for field, value in token.limits if field in ("msat", "price"))
+        return min(limits, default=None)
+
     def _sold_here(self, grant: Grant) -> bool:
-        """What was bought at this endpoint for a constant price stays good till its end."""
-        sold_for = (grant.endpoint, grant.method)
-        return (
-            self.sold_directly
-            and not callable(self.amount)
-            and sold_for == (self.endpoint, self.method)
-        )
+        """Tell whether `grant` was sold for this very endpoint and method, as what it sells now."""
+        sold = (grant.service, grant.kind, grant.endpoint, grant.method)
+        return self.sold_directly and sold == (
+            self.service, self.kind, self.endpoint, self.method
+        )  # fmt: skip
 
     def _permits(self, grant: Grant, field: str, value: str, msat: int, now: float) -> bool:
         if field == "service":
             return self.service in (name.partition(":")[0] for name in value.split(","))
         if field in ("kind", "network", "method", "endpoint"):
             return value == str(getattr(self, field))
-        if field == "ledger":
-            return value == grant.ledger
+        if field in ("ledger", "rate"):
+            return value == str(getattr(grant, field))
         if not (value.isascii() and value.isdigit() and len(value) <= 18):
             return False  # a limit that cannot be read refuses
         number = int(value)
-        if field == "msat":
+        if field in ("msat", "price"):
             return msat <= number
         if field == "issued_at":
             return number == grant.issued_at
         return now < (number + self.valid_for if field == "starts_at" else number)
 
-    def words(self) -> str:
-        """Say what one payment buys, such as ``10 sat, any number of calls for 1 h``."""
-        if self.constant == 0:
+    def words(self, price: int | Money | None) -> str:
+        """Say what one payment buys, such as ``10 sat, any number of calls for 1 h``.
+
+        `price` is what a request costs, in msat or in a currency; None is for a callable to say.
+        """
+        if price == 0:
             return "free"
-        price = "a price set per request" if self.constant is None else sats(self.constant)
+        each = shown(price)
         if self.kind == PASS:
-            return f"{price}, any number of calls for {duration(self.valid_for)}"
+            return f"{each}, any number of calls for {duration(self.valid_for)}"
         if self.uses == 1:
-            return f"{price}, for each call"
+            return f"{each}, for each call"
+        if self.metered:
+            return f"{sats(self.credit)} of credit, charged by use, {each} set aside for each call"
         if self.credit:
-            return f"{sats(self.credit)} of credit, {price} for each call"
-        if self.constant is None:
-            return f"{self.uses} calls at once, {price} for each call"
-        return f"{sats(self.total(self.constant))} for {self.uses} calls, {price} for each"
+            return f"{sats(self.credit)} of credit, {each} for each call"
+        if price is None:
+            return f"{self.uses} calls at once, {each} for each call"
+        return f"{shown(_times(self.uses, price))} for {self.uses} calls, {each} for each"
+
+
+def shown(price: int | Money | None) -> str:
+    """Write a price, in msat or in a currency, such as ``2 sat`` or ``0.01 USD``."""
+    if price is None:
+        return "a price set per request"
+    return sats(price) if isinstance(price, int) else f"{price.amount:f} {price.currency}"
+
+
+def _times(number: int, price: int | Money) -> int | Money:
+    if isinstance(price, int):
+        return number * price
+    return Money(number * price.amount, price.currency)
 
 
 def sats(msat: int) -> str:

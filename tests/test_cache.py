@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from l402.cache import VerifiedTokens
 from l402.protocol.token import PASS, Grant, Token
 
-GRANT = Grant("weather", PASS, 10_000, "simulated", 1, 2, 3, 4, "GET", "quote", "l")
+GRANT = Grant("weather", PASS, 10_000, "simulated", 1, 2, 3, 4, "GET", "quote", "l", 10_000, "")
 
 
 def token(number, payment=0):

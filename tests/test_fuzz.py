@@ -21,7 +21,7 @@ KEYS = KeyRing([b"k" * 32, b"o" * 32])
 PREIMAGE = b"\x07" * 32
 GRANT = token.Grant(
     "weather", token.PASS, 10_000, "simulated", 10**9, 10**9 + 600, 10**9 + 4200, 10**9 + 4200,
-    "GET", "quote", "l" * 32,
+    "GET", "quote", "l" * 32, 10_000, "",
 )  # fmt: skip
 TOKEN = token.mint(KEYS, sha256(PREIMAGE).digest(), bytes(range(32)), GRANT)
 STANDARD, URL_SAFE = b64encode(TOKEN), urlsafe_b64encode(TOKEN).rstrip(b"=")

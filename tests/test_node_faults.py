@@ -79,7 +79,7 @@ def paid(app: Flask, clock: Clock, network: str = "regtest") -> str:
     now = int(clock())
     grant = token.Grant(
         "shop", "pass", 10_000, network, now, now + EXPIRY, now + 3600, now + 3600, "GET", "quote",
-        "another ledger's",
+        "another ledger's", 10_000, "",
     )  # fmt: skip
     keys, payment_hash = app.extensions["l402"].keys, sha256(PREIMAGE).digest()
     raw = token.mint(keys, payment_hash, secrets.token_bytes(32), grant)

@@ -11,8 +11,11 @@ from l402.protocol.token import CREDIT, PASS
 from l402.terms import Terms
 
 NOTHING: dict[str, Any] = dict.fromkeys(
-    ("sats", "msat", "uses", "credit", "charge_on", "service", "valid_for", "limit", "description")
-)
+    (
+        "sats", "msat", "price", "uses", "credit", "charge_on", "service", "valid_for", "limit",
+        "description", "validate",
+    )
+)  # fmt: skip
 
 
 def offer(**arguments: Any) -> Terms:
@@ -75,9 +78,9 @@ def test_what_one_payment_buys(
     """A pass costs its price, a pack its calls, credit its amount; the words say so."""
     terms = offer(**arguments)
     assert terms.kind == kind
-    assert terms.price() == terms.constant == price
+    assert terms.constant == price
     assert terms.total(price) == total
-    assert words in terms.words()
+    assert words in terms.words(terms.constant)
 
 
 def test_a_callable_price_sells_enough_for_its_own_call() -> None:
@@ -86,7 +89,7 @@ def test_a_callable_price_sells_enough_for_its_own_call() -> None:
     assert offer(sats=lambda: 1, credit=5).total(1000) == 5000
     assert offer(sats=lambda: 9, uses=5).total(9000) == 45_000
     assert offer(sats=lambda: 9, uses=5).constant is None
-    assert offer(sats=lambda: 9, uses=5).words() == (
+    assert offer(sats=lambda: 9, uses=5).words(None) == (
         "5 calls at once, a price set per request for each call"
     )
 

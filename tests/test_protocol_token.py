@@ -30,6 +30,8 @@ GRANT = Grant(
     method="GET",
     endpoint="quote",
     ledger="0123456789abcdef0123456789abcdef",
+    price=9_999,
+    rate="USD 97000.5",
 )
 #: Written out: what stands in tokens that were sold must not change.
 CAVEATS = [
@@ -44,6 +46,8 @@ CAVEATS = [
     "method=GET",
     "endpoint=quote",
     "ledger=0123456789abcdef0123456789abcdef",
+    "price_msat=9999",
+    "rate=USD 97000.5",
 ]
 IDENTIFIER = b"\0\0" + HASH + TOKEN_ID
 
@@ -171,7 +175,7 @@ def test_a_doubled_caveat_refuses(position):
     caveats = CAVEATS.copy()
     caveats.insert(position, CAVEATS[position])
     if position == len(CAVEATS) - 1:  # the second one then is a limit
-        assert verify(KEYS, forge(caveats)).limits == (("ledger", GRANT.ledger),)
+        assert verify(KEYS, forge(caveats)).limits == (("rate", GRANT.rate),)
         return
     with pytest.raises(Invalid):
         verify(KEYS, forge(caveats))
@@ -218,6 +222,8 @@ def test_no_caveats():
         (7, "_valid_until=1800004200"),
         (8, "Method=GET"),
         (9, " endpoint=quote"),
+        (11, "price_msat=09999"),
+        (11, "price_msat="),
     ],
 )
 def test_a_value_that_we_never_write_refuses(position, caveat):
@@ -242,11 +248,13 @@ def test_every_limit_is_collected():
         "method=POST",
         "endpoint=fact",
         "ledger=another",
-        "ledger=a third",
+        "price_msat=5",
+        "rate=another",
+        "rate=a third",
     ]
     token = verify(KEYS, append(SOLD, *appended))
     values = [caveat.partition("=")[2] for caveat in appended]
-    assert token.limits == tuple(zip((*Grant._fields, "ledger"), values, strict=True))
+    assert token.limits == tuple(zip((*Grant._fields, "rate"), values, strict=True))
     assert token.grant == GRANT
     assert (token.payment_hash, token.token_id) == (HASH, TOKEN_ID)
 
@@ -320,7 +328,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 MOMENTS = st.integers(0, 2**40)
 GRANTS = st.builds(
     Grant, SERVICES, st.just(PASS), st.integers(0, 10**15), NAMES,
-    MOMENTS, MOMENTS, MOMENTS, MOMENTS, NAMES, NAMES,
+    MOMENTS, MOMENTS, MOMENTS, MOMENTS, NAMES, NAMES, NAMES, st.integers(0, 10**15), NAMES,
 )  # fmt: skip
 
 
@@ -334,7 +342,7 @@ def test_any_grant_comes_back(grant, token_id, appended):
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([*CAVEATS, "x=1", "ends_at=1"]) | NAMES, max_size=14))
+@given(st.lists(st.sampled_from([*CAVEATS, "x=1", "ends_at=1"]) | NAMES, max_size=16))
 def test_no_other_caveats_are_a_token(caveats):
     """Only the closed set in its order makes a token, whatever the right key signs."""
     if caveats[: len(CAVEATS)] == CAVEATS:

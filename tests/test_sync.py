@@ -23,7 +23,7 @@ def store(database: str) -> Store:
 @pytest.fixture
 def make_sync(store: Store, clock: Clock) -> Callable[..., Sync]:
     def make(evict: Callable[..., None] = lambda _: None) -> Sync:
-        return Sync(store, evict, grace=60, monotonic=clock)
+        return Sync(store, evict, lambda _: None, grace=60, monotonic=clock)
 
     return make
 

@@ -5,12 +5,12 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.exceptions import HTTPException, NotFound
 
 from l402.denials import Reason
-from l402.errors import PriceError
+from l402.prices import Prices
 from l402.protocol.token import CREDIT, PASS, Grant, Token
-from l402.terms import Terms, duration
+from l402.rates import Money, make_rates
+from l402.terms import Quote, Terms, duration
 
 NOW = 1_800_000_000
 HOUR = 3600
@@ -34,7 +34,10 @@ GRANT = Grant(
     method="GET",
     endpoint="quote",
     ledger="l",
+    price=10_000,
+    rate="USD 97000.5",
 )
+PRICES = Prices({}, make_rates({"USD": "97000.5"}))
 
 
 def terms(**changes):
@@ -47,7 +50,8 @@ def token(*limits, **changes):
 
 
 def refusal(shown, wanted=TERMS, now=NOW, msat=None):
-    msat = wanted.price() if msat is None else msat
+    if msat is None:
+        msat = wanted.agreed(shown.grant, now, lambda: PRICES.quote(wanted)).msat
     refused = wanted.locked(shown, now) or wanted.refusal(shown.grant, msat, now)
     return refused or (Reason.NARROWED if wanted.narrowed(shown, msat, now) else None)
 
@@ -58,13 +62,14 @@ def test_covers_what_was_bought():
 
 
 SERVICES, NETWORKS, KINDS = ["weather", "news"], ["simulated", "regtest"], [PASS, CREDIT]
-ENDPOINTS, METHODS, PRICES = ["quote", "fact"], ["GET", "POST"], [5, 10, 20]
-RIGHTS = list(product(SERVICES, NETWORKS, KINDS, ENDPOINTS, METHODS, PRICES))
+ENDPOINTS, METHODS, SATS = ["quote", "fact"], ["GET", "POST"], [5, 10, 20]
+RIGHTS = list(product(SERVICES, NETWORKS, KINDS, ENDPOINTS, METHODS, SATS))
 
 
 @pytest.mark.parametrize("constant", [True, False], ids=["constant price", "callable price"])
 def test_every_pair(constant):
     """Of all pairs of token and view, those alone pass whose every part fits."""
+    now = NOW + 60  # when nobody comes back with what was just offered
     for sold, asked in product(RIGHTS, RIGHTS):
         service, network, kind, endpoint, method, sats = asked
         view = terms(
@@ -82,6 +87,7 @@ def test_every_pair(constant):
             endpoint=sold[3],
             method=sold[4],
             msat=sold[5] * 1000,
+            price=sold[5] * 1000 if constant else 0,
         )
         sold_here = constant and sold[3:5] == asked[3:5]
         if sold[1] != network:
@@ -94,16 +100,68 @@ def test_every_pair(constant):
             expected = Reason.PRICE_TOO_LOW
         else:
             expected = None
-        assert refusal(shown, view) == expected, (sold, asked)
+        assert refusal(shown, view, now) == expected, (sold, asked)
 
 
 def test_constant_price_that_rose():
     """What was bought here for a constant price stays good when the price rises, here only."""
     dearer = terms(amount=11)
-    assert refusal(token(), dearer) is None
-    assert refusal(token(endpoint="fact"), dearer) is Reason.PRICE_TOO_LOW
-    assert refusal(token(method="POST"), dearer) is Reason.PRICE_TOO_LOW
-    assert refusal(token(), terms(amount=lambda: 11)) is Reason.PRICE_TOO_LOW
+    for now in (NOW, NOW + HOUR - 1):
+        assert refusal(token(), dearer, now) is None
+        assert refusal(token(), terms(amount=lambda: 11), now) is None
+        assert refusal(token(), terms(amount=Money.parse("99.5 USD")), now) is None
+        assert refusal(token(endpoint="fact"), dearer, now) is Reason.PRICE_TOO_LOW
+        assert refusal(token(method="POST"), dearer, now) is Reason.PRICE_TOO_LOW
+        assert refusal(token(), terms(amount=11, sold_directly=False), now) is Reason.PRICE_TOO_LOW
+        assert refusal(token(price=0), terms(amount=lambda: 11), now) is Reason.PRICE_TOO_LOW
+
+
+def agreed(view, now, today=11_000, constant=True, **changes):
+    """What a request costs who holds such a grant."""
+    quote = view.agreed(token(**changes).grant, now, lambda: Quote(today, constant))
+    return quote.msat
+
+
+CALLS = terms(kind=CREDIT, uses=5)
+
+
+@pytest.mark.parametrize("today", [1, 9_000, 11_000])
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_call_costs_what_was_asked_until_the_payer_is_back(today, constant):
+    """Up to a minute after the invoice's end a call costs the price signed; then today's."""
+    for now, msat in ((NOW - 600, 10_000), (NOW + 59.9, 10_000), (NOW + 60, today)):
+        assert agreed(CALLS, now, today, constant, kind=CREDIT) == msat
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kind": PASS}, {"endpoint": "fact"}, {"method": "POST"}, {"service": "news"}],
+)
+def test_a_price_is_asked_for_one_endpoint_and_service(changes):
+    """A price that was signed for something else says nothing here."""
+    assert agreed(CALLS, NOW, **{"kind": CREDIT} | changes) == 11_000
+    called = terms(kind=CREDIT, uses=5, sold_directly=False)
+    assert agreed(called, NOW, kind=CREDIT) == 11_000
+
+
+def test_a_constant_price_in_place_of_a_callable():
+    """Who was asked a price by a callable never pays more for one call than he paid in all."""
+    asked = {"kind": CREDIT, "price": 0, "msat": 3_000}
+    assert agreed(CALLS, NOW, **asked) == 3_000
+    assert agreed(CALLS, NOW, today=2_000, **asked) == 2_000
+    assert agreed(CALLS, NOW + 60, **asked) == 11_000
+    assert agreed(CALLS, NOW, constant=False, **asked) == 11_000
+    assert agreed(TERMS, NOW, price=0, msat=3_000) == 3_000
+
+
+def test_no_rate_is_asked_for_what_was_agreed():
+    """Who holds a price that was signed is served while no rate can be had."""
+
+    def nothing():
+        raise AssertionError("a price was asked for")
+
+    assert TERMS.agreed(GRANT, NOW + HOUR - 1, nothing) == Quote(10_000, True, "USD 97000.5")
+    assert CALLS.agreed(GRANT._replace(kind=CREDIT), NOW, nothing).msat == 10_000
 
 
 def test_price_to_the_millisatoshi():
@@ -166,6 +224,12 @@ def test_good_before_its_start():
         (("msat", "1e9"), False),
         (("msat", "\u0661" * 9), False),
         (("msat", "\u00b2" * 9), False),
+        (("price", "10000"), True),
+        (("price", "9999"), False),
+        (("price", ""), False),
+        (("rate", "USD 97000.5"), True),
+        (("rate", "USD 97000.50"), False),
+        (("rate", ""), False),
         (("issued_at", str(NOW - 600)), True),
         (("issued_at", str(NOW - 599)), False),
         (("starts_at", str(NOW)), True),
@@ -208,6 +272,8 @@ GRANTS = st.builds(
     st.sampled_from(METHODS),
     st.sampled_from(ENDPOINTS),
     st.just("l"),
+    st.integers(0, 20_000),
+    st.just(""),
 )
 
 
@@ -224,63 +290,6 @@ def test_limits_only_narrow(grant, limits, now, msat, constant):
     bare = refusal(Token(bytes(32), bytes(32), grant), view, now, msat)
     held = refusal(Token(bytes(32), bytes(32), grant, tuple(limits)), view, now, msat)
     assert held == bare if bare else held in (None, Reason.NARROWED)
-
-
-@pytest.mark.parametrize(("sats", "msat"), [(0, 0), (1, 1000), (10, 10_000), (lambda: 7, 7000)])
-def test_price(sats, msat):
-    """A price in satoshis, constant or called for, is given in millisatoshis."""
-    assert terms(amount=sats).price() == msat
-
-
-@pytest.mark.parametrize(
-    "value", [1.0, 0.5, -1, None, True, False, "10", [10], float("nan"), float("inf"), b"1"]
-)
-def test_a_price_that_is_none(value):
-    """A callable that gives anything but an int of at least 0 is an error, and never free."""
-
-    def price_of_rows():
-        return value
-
-    with pytest.raises(PriceError, match="price_of_rows"):
-        terms(amount=price_of_rows).price()
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError, RecursionError])
-def test_a_price_that_fails(error):
-    """A callable that raises is an error that names it, but not what it said."""
-
-    def price_of_rows():
-        raise error("a canary")
-
-    with pytest.raises(PriceError, match=f"price_of_rows.*{error.__name__}") as caught:
-        terms(amount=price_of_rows).price()
-    assert "canary" not in str(caught.value)
-    assert isinstance(caught.value.__cause__, error)
-
-
-def test_a_price_that_refuses():
-    """An HTTPException of the callable passes through: it refuses the request in its own words."""
-
-    def not_here():
-        raise NotFound
-
-    with pytest.raises(HTTPException) as caught:
-        terms(amount=not_here).price()
-    assert caught.value.code == 404
-
-
-def test_a_price_without_a_name():
-    """A callable object is named by what it prints."""
-
-    class Tariff:
-        def __call__(self):
-            return "dear"
-
-        def __repr__(self):
-            return "Tariff(2026)"
-
-    with pytest.raises(PriceError, match=r"Tariff\(2026\)"):
-        terms(amount=Tariff()).price()
 
 
 @pytest.mark.parametrize(
@@ -304,6 +313,11 @@ def test_durations(seconds, text):
 
 def test_words():
     """The terms say in words what one payment buys."""
-    assert terms().words() == "10 sat, any number of calls for 1 h"
-    assert terms(amount=0).words() == "free"
-    assert terms(amount=lambda: 1).words().startswith("a price set per request")
+    assert terms().words(10_000) == "10 sat, any number of calls for 1 h"
+    assert terms().words(0) == "free"
+    assert terms().words(Money.parse("0.01 USD")) == "0.01 USD, any number of calls for 1 h"
+    assert terms().words(None).startswith("a price set per request")
+    assert CALLS.words(Money.parse("0.012 USD")).startswith("0.060 USD for 5 calls")
+    assert terms(kind=CREDIT, credit=500_000).words(Money.parse("0.01 USD")) == (
+        "500 sat of credit, 0.01 USD for each call"
+    )

@@ -40,10 +40,10 @@ def routes(gate: Gate, as_json: bool) -> None:
     sold_routes.check(app)
     offers = _offers(gate, sold_routes.sold(app))
     if as_json:
-        print_json({"routes": [_document(offer) for offer in offers]})
+        print_json({"routes": [_document(gate, offer) for offer in offers]})
         return
     rows = [
-        (o.rule, ",".join(o.methods), _price(o.terms), o.terms.service, o.terms.words())
+        (o.rule, ",".join(o.methods), _price(o.terms), o.terms.service, gate.prices.words(o.terms))
         for o in offers
     ]
     print_table(("RULE", "METHODS", "PRICE", "SERVICE", "SOLD"), rows)
@@ -64,7 +64,7 @@ def _price(terms: Terms) -> str:
     return sats(terms.constant) if terms.constant else "free"
 
 
-def _document(offer: _Offer) -> dict[str, object]:
+def _document(gate: Gate, offer: _Offer) -> dict[str, object]:
     terms = offer.terms
     return {
         "rule": offer.rule,
@@ -74,5 +74,5 @@ def _document(offer: _Offer) -> dict[str, object]:
         "price_msat": terms.constant,
         "kind": terms.kind,
         "valid_for": terms.valid_for,
-        "sold": terms.words(),
+        "sold": gate.prices.words(terms),
     }

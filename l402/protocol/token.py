@@ -7,6 +7,7 @@ The first caveats are ours, a closed set in a fixed order::
     services=<service>:0    kind=pass|credit    paid_msat=<msat>    network=<network>
     issued_at=<s>  starts_at=<s>  ends_at=<s>  <service>_valid_until=<s>
     method=<method>         endpoint=<endpoint>                     ledger=<id>
+    price_msat=<msat>       rate=<rate>
 
 Whatever follows was appended by a holder. Where it repeats one of these keys it is a limit on the
 request that shows it, and can only narrow. Times are unix seconds.
@@ -38,7 +39,9 @@ class Grant(NamedTuple):
     `starts_at` is the invoice's end, from which a right's length is counted so that no payer
     loses time; the right may be used before. `ends_at` is the right's own end, `valid_until` the
     token's end as a key. `endpoint` and `method` are what it was sold for, `ledger` the id of the
-    record in which the payment is to be booked.
+    record in which the payment is to be booked. `price` is what the refused request cost, 0 if
+    that was for a callable to say, and `rate` what it was reckoned at, such as ``USD 97000.5`` for
+    one bitcoin, or empty.
     """
 
     service: str
@@ -52,6 +55,8 @@ class Grant(NamedTuple):
     method: str
     endpoint: str
     ledger: str
+    price: int
+    rate: str
 
 
 @dataclass(slots=True, repr=False)
@@ -114,6 +119,7 @@ def _caveat_keys(service: str) -> tuple[str, ...]:
     return (
         "services", "kind", "paid_msat", "network", "issued_at", "starts_at", "ends_at",
         f"{service}_valid_until", "method", "endpoint", "ledger",
+        "price_msat", "rate",
     )  # fmt: skip
 
 
@@ -130,7 +136,8 @@ def _grant(caveats: tuple[str, ...]) -> Grant:
     values = [value for _, _, value in pairs]
     try:
         times = (int(value) for value in values[4:8])
-        fields = (service, values[1], int(values[2]), values[3], *times, *values[8:])
+        head = (service, values[1], int(values[2]), values[3])
+        fields = (*head, *times, *values[8:11], int(values[11]), values[12])
     except ValueError as error:
         raise Invalid("the token has a number that is none") from error
     grant = Grant._make(fields)

@@ -8,6 +8,7 @@ from l402.store.credits import Credits
 from l402.store.engine import Database
 from l402.store.ledger import Ledger
 from l402.store.payments import Payments, Sale, Standing
+from l402.store.prices import Prices
 from l402.store.replies import Replies
 from l402.store.revocations import Revocations
 from l402.store.uses import Uses
@@ -33,6 +34,7 @@ class Store:
         self.credits = Credits(self.db)
         self.uses = Uses(self.db)
         self.replies = Replies(self.db)
+        self.prices = Prices(self.db)
 
     def __repr__(self) -> str:
         return f"Store({self.db!r})"

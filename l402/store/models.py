@@ -51,9 +51,10 @@ class Payment(Base):
 
     `payment_hash` is 64 hex digits, `msat` what was paid. From `starts_at` (the invoice's end) to
     `ends_at` it gives its right; `valid_until` ends the token as a key. `endpoint` and `method`
-    are what it was sold for. Only the status "granted" gives rights; "late" and "revoked" say
-    what was the matter when it was first presented. `settled_at` is when the node confirmed the
-    payment, where it was asked.
+    are what it was sold for, `price_msat` what the refused request cost (0 if a callable said it),
+    and `rate` what that was reckoned at, such as ``USD 97000.5`` for one bitcoin. Only the status
+    "granted" gives rights; "late" and "revoked" say what was the matter when it was first
+    presented. `settled_at` is when the node confirmed the payment, where it was asked.
     """
 
     __table__ = tables.payment
@@ -73,6 +74,8 @@ class Payment(Base):
     presented_at: Mapped[datetime]
     status: Mapped[str]
     settled_at: Mapped[datetime | None]
+    price_msat: Mapped[int]
+    rate: Mapped[str]
 
     credential: Mapped[Credential] = relationship(back_populates="payments")
 
@@ -155,7 +158,10 @@ class Lease(Base):
 
 
 class Use(Base):
-    """A call in flight that holds `msat` of a balance; the row goes when it is resolved."""
+    """A call in flight that holds `msat` of a balance; the row goes when it is resolved.
+
+    Of a metered call, `charged` is what it has used up of them, in msat.
+    """
 
     __table__ = tables.use
 
@@ -167,6 +173,7 @@ class Use(Base):
     msat: Mapped[int]
     process: Mapped[str]
     reserved_at: Mapped[datetime]
+    charged: Mapped[int]
 
     def __repr__(self) -> str:
         return f"<Use of {self.token_id[:16]} for {self.service}: {self.msat} msat>"
@@ -217,3 +224,19 @@ class Reply(Base):
 
     def __repr__(self) -> str:
         return f"<Reply to {self.key[:16]} of {self.token_id[:16]}>"
+
+
+class Price(Base):
+    """A price set at run time, in msat; it goes before the configuration's and the code's."""
+
+    __table__ = tables.price
+
+    service: Mapped[str]
+    endpoint: Mapped[str]
+    method: Mapped[str]
+    msat: Mapped[int]
+    set_at: Mapped[datetime]
+    why: Mapped[str | None]
+
+    def __repr__(self) -> str:
+        return f"<Price of {self.method} {self.endpoint}: {self.msat} msat>"

@@ -28,7 +28,8 @@ class Sale:
 
     Ids are 32 bytes, `msat` is what was paid, `kind` is "pass" or "credit", and the moments are
     unix seconds. `valid_until` is the end of the token as a key. `ledger` is the
-    id of the ledger that credit was sold for; "" for what was signed without one.
+    id of the ledger that credit was sold for; "" for what was signed without one. `price` is what
+    the refused request cost, in msat, 0 if a callable said it; `rate` what it was reckoned at.
     """
 
     payment_hash: bytes
@@ -44,6 +45,8 @@ class Sale:
     ends_at: int
     valid_until: int
     ledger: str = ""
+    price: int = 0
+    rate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,8 @@ def _row(sale: Sale) -> dict[str, Any]:
         "ends_at": datetime.fromtimestamp(sale.ends_at, UTC),
         "valid_until": datetime.fromtimestamp(sale.valid_until, UTC),
         "ledger": sale.ledger,
+        "price_msat": sale.price,
+        "rate": sale.rate,
     }
 
 
@@ -226,6 +231,8 @@ def _sale(row: Row[Any]) -> Sale:
         starts_at=int(row.starts_at.timestamp()),
         ends_at=int(row.ends_at.timestamp()),
         valid_until=int(row.valid_until.timestamp()),
+        price=row.price_msat,
+        rate=row.rate,
     )
 
 

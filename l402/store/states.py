@@ -25,6 +25,8 @@ class PaymentState:
     presented_at: datetime
     status: str
     settled_at: datetime | None
+    price_msat: int
+    rate: str
     revoked: bool
     why: str | None
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from l402.store.clock import Moment
 
 #: The revision of ``migrations/`` that describes these tables; a test compares it with the head.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 VERSION_TABLE = "l402_alembic_version"
 PREFIX = "l402_"
 
@@ -76,6 +76,9 @@ payment = Table(
     Column("presented_at", Moment, nullable=False),
     Column("status", Text, nullable=False),
     Column("settled_at", Moment),
+    # What the refused request cost, 0 if a callable said it, and the rate it was reckoned at.
+    Column("price_msat", BigInteger, nullable=False, server_default=text("0")),
+    Column("rate", Text, nullable=False, server_default=text("''")),
     CheckConstraint("msat >= 0", name="msat"),
     # The time first: the sums of a day are asked over all services as well as for one.
     Index(None, "presented_at", "service"),
@@ -144,6 +147,7 @@ use = Table(
     Column("msat", BigInteger, nullable=False),
     Column("process", Key, nullable=False),
     Column("reserved_at", Moment, nullable=False),
+    Column("charged", BigInteger, nullable=False, server_default=text("0")),
     ForeignKeyConstraint(["token_id", "service"], ["l402_credit.token_id", "l402_credit.service"]),
     CheckConstraint("msat > 0", name="msat"),
     # A handful of rows: another index would only cost each call two writes.
@@ -186,6 +190,19 @@ reply = Table(
     Column("headers", Text),
     Column("body", LargeBinary),
     Column("expires_at", Moment, nullable=False, index=True),
+)
+
+price = Table(
+    "l402_price",
+    metadata,
+    # A price set at run time: goes before the configuration's and the code's.
+    Column("service", Key, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("method", Key, primary_key=True),
+    Column("msat", BigInteger, nullable=False),
+    Column("set_at", Moment, nullable=False),
+    Column("why", Text),
+    CheckConstraint("msat >= 0", name="msat"),
 )
 
 #: What makes the entries append-only, by dialect; the migration has its own copy.
