@@ -19,6 +19,7 @@ from flask import Flask
 from l402 import signals
 from l402.denials import Denial, Reason
 from l402.errors import NodeError, StoreError
+from l402.metering import Meter
 from l402.nodes.base import Settlement
 from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
@@ -29,6 +30,7 @@ from l402.store.payments import Sale
 from l402.store.replies import Answer, Call, Conflict, Reply
 from l402.sync import Sync
 from l402.terms import Terms
+from l402.validation import Rejection
 
 _log = logging.getLogger("l402.accounts")
 
@@ -38,8 +40,8 @@ _RETRY_IN_PROGRESS = 1
 #: How often, and how far apart, a payment in flight is asked for before the caller is told to wait.
 _SETTLEMENT_TRIES, _SETTLEMENT_PAUSE = 4, 0.25
 
-#: What came of a request: admitted, answered before, or refused.
-Outcome = CurrentPayment | Reply | Denial
+#: What came of a request: admitted, answered before, refused, or rejected by the view's own check.
+Outcome = CurrentPayment | Reply | Denial | Rejection
 
 UNRECORDED = Denial(Reason.STORE_UNAVAILABLE, retry_after=RETRY_STORE)
 
@@ -101,7 +103,7 @@ class Accounts:
             return UNRECORDED
 
     def settle(self, payment: CurrentPayment, charged: bool, answer: Answer | None = None) -> None:
-        """Take what was reserved for a request, or give it back; keep its `answer` for a replay.
+        """Take what a request costs, or give it back; keep its `answer` for a replay.
 
         What cannot be given back now will be, as soon as the store answers.
 
@@ -110,7 +112,8 @@ class Accounts:
         if payment.use_id is None:
             return
         if charged:
-            payment.balance = self.store.uses.take(payment.use_id, answer).balance
+            cost = payment.paid if payment.meter else None
+            payment.balance = self.store.uses.take(payment.use_id, answer, cost).balance
             return
         with suppress(StoreError):
             left = self.store.uses.release(payment.use_id)
@@ -164,7 +167,11 @@ class Accounts:
         if isinstance(held, Short):
             return _short(held, refusal)
         ends = min(int(held.ends_at.timestamp()), shown.grant.valid_until)
-        return CurrentPayment(shown, terms.service, msat, ends, held.balance, held.use_id)
+        paid = CurrentPayment(shown, terms.service, msat, ends, held.balance, held.use_id)
+        if terms.metered:
+            uses, most = self.store.uses, terms.most(shown)
+            paid.paid, paid.meter = 0, Meter(uses, order, held.balance, most, self.clock)
+        return paid
 
     def _recorded(self, shown: Token) -> Denial | None:
         """See that a token's payment is booked and not revoked; return a refusal if not."""

@@ -77,8 +77,9 @@ class Denial:
         """The HTTP status."""
         return _STATUS.get(self.reason, _PAYMENT_REQUIRED)[0]
 
-    def response(self) -> Response:
-        """Return the answer; it is for this caller alone, so no cache may keep it."""
+    @property
+    def body(self) -> dict[str, str | int]:
+        """What the answer says, to be sent as JSON."""
         body: dict[str, str | int] = {
             "error": _STATUS.get(self.reason, _PAYMENT_REQUIRED)[1],
             "reason": self.reason.value,
@@ -89,7 +90,11 @@ class Denial:
             body["balance_msat"] = self.balance
         if self.challenge:
             body |= self.challenge.body
-        response = jsonify(body)
+        return body
+
+    def response(self) -> Response:
+        """Return the answer; it is for this caller alone, so no cache may keep it."""
+        response = jsonify(self.body)
         response.status_code = self.status
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Authorization")

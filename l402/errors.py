@@ -5,6 +5,7 @@
     L402Error
     ├── ConfigurationError      the host's mistake: a key, an argument, the order of decorators
     ├── PriceError              a price callable failed, or a price is beyond the configured highest
+    ├── CreditExhausted         a metered call costs more than is left: answered with 402
     ├── RateError               no exchange rate that can be relied on: answered with 503
     ├── ProtocolError           bytes from outside that do not follow the protocol
     │   ├── Malformed           paying could not mend it: answered with 400
@@ -34,6 +35,18 @@ class ConfigurationError(L402Error):
 
 class PriceError(L402Error):
     """A price callable failed, or gave no price that can be sold at: the caller gets a 500."""
+
+
+class CreditExhausted(L402Error):
+    """A metered call would cost more than the credit that it draws on has left.
+
+    Let it pass: before the answer has begun it becomes a 402, and afterwards it ends the stream.
+    ``reason`` is the 402's, ``msat`` what the call would have cost so far.
+    """
+
+    def __init__(self, reason: str, msat: int) -> None:
+        super().__init__(f"the credit does not pay for {msat} msat: {reason}")
+        self.reason, self.msat = reason, msat
 
 
 class RateError(L402Error):

@@ -84,6 +84,8 @@ def _reserve(reserve: int, credit: int | None, others: list[object]) -> int:
         )
     if type(reserve) is not int or reserve < 1:
         raise ConfigurationError(f"paywall: reserve={reserve!r}; write an int >= 1, in satoshis")
+    if type(credit) is int and reserve > credit:
+        raise ConfigurationError(f"paywall: reserve={reserve} is more than credit={credit}")
     return reserve
 
 

@@ -7,6 +7,7 @@ from typing import cast
 from flask import Request, has_request_context, request
 from werkzeug.local import LocalProxy
 
+from l402.metering import Tally
 from l402.protocol.token import Token
 
 _KEY = "l402.payment"
@@ -17,8 +18,9 @@ class CurrentPayment:
     """The right that opened this request; falsy on a view that was free this time.
 
     `service` is what it was sold for. `paid` is what was paid for a pass, or what this request
-    costs a credit, in msat; `balance` what is left of the credit besides, and None for a pass.
-    `ends` is the unix second from which it opens nothing. `use_id` names what was reserved.
+    costs a credit, in msat: on a metered view what it was charged so far. `balance` is what is left
+    of the credit besides, and besides what is set aside; None for a pass. `ends` is the unix second
+    from which it opens nothing. `use_id` names what was reserved.
     """
 
     token: Token | None
@@ -27,6 +29,7 @@ class CurrentPayment:
     ends: int | None = None
     balance: int | None = None
     use_id: bytes | None = None
+    meter: Tally | None = None
 
     def __bool__(self) -> bool:
         return self.token is not None
@@ -40,6 +43,26 @@ class CurrentPayment:
     def ends_at(self) -> datetime | None:
         """The moment from which the right no longer opens anything, aware UTC."""
         return None if self.ends is None else datetime.fromtimestamp(self.ends, UTC)
+
+    def charge(self, msat: int) -> None:
+        """Charge this request `msat` more, on a view under ``@paywall(credit=…, reserve=…)``.
+
+        It is taken where the view returns, or while its answer streams. Within a generator wrap
+        that in ``stream_with_context``, or bind ``charge = current_payment.charge`` in the view.
+        Safe to call from several threads; on a view that is free this time it charges nobody.
+
+        :raises ValueError: `msat` is no int of at least 0
+        :raises CreditExhausted: the credit does not pay for it; let it pass, and the caller is
+            answered 402, or the stream ends
+        :raises RuntimeError: the view is not metered, or its answer is complete
+        """
+        if self.meter is None:
+            raise RuntimeError(
+                "charge() is for metered views: write @paywall(credit=500, reserve=50), without a"
+                " price, above this one"
+            )
+        self.meter.charge(msat)
+        self.paid, self.balance = self.meter.charged, self.meter.balance
 
 
 def require_unsold(asked: Request) -> None:
@@ -64,7 +87,8 @@ def _current() -> CurrentPayment:
     if payment is None:
         raise RuntimeError(
             "current_payment is only there while a view under @paywall runs; in a streaming"
-            " response, wrap the generator in flask.stream_with_context"
+            " response, wrap the generator in flask.stream_with_context, or bind what it needs"
+            " before, such as charge = current_payment.charge"
         )
     return cast(CurrentPayment, payment)
 

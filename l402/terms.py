@@ -38,8 +38,8 @@ class Terms:
     `valid_for` seconds, or, of the kind credit, as much as `uses` requests cost, or `credit` msat.
     `charge_on` are the statuses of answers that are charged to a credit; None means all below 400.
     What a `metered` request costs, its view says; `amount` is then what is set aside for it at a
-    time. `validate` is asked before anything is sold. `sold_directly` is false where the endpoint's view
-    is not the one that is sold, but calls it.
+    time. `validate` is asked before anything is sold. `sold_directly` is false where the endpoint's
+    view is not the one that is sold, but calls it.
     """
 
     amount: Amount

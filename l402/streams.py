@@ -1,0 +1,185 @@
+"""Metered answers that stream: no chunk goes out before what was charged for it is written down.
+
+Chunks that come faster than they can be written down one by one go out together, so what is
+written down is never more than one chunk ahead of what was sent, whoever hangs up or is killed.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+from flask import Request, Response
+
+from l402.denials import Denial, Reason
+from l402.errors import CreditExhausted, L402Error, StoreError
+from l402.gate import Gate
+from l402.metering import Meter
+from l402.payment import CurrentPayment
+from l402.store.replies import Answer
+from l402.terms import Terms
+
+_log = logging.getLogger("l402.streams")
+
+#: Seconds between two writes of one stream, on average over the last `_SLACK` seconds.
+_EVERY, _SLACK = 0.02, 1.0
+#: A chunk is charged no more than this part of what is set aside at a time, and not much longer.
+_SHARES, _LONGEST = 10, 64 * 1024  # bytes
+
+
+def settle(
+    gate: Gate,
+    terms: Terms,
+    asked: Request,
+    payment: CurrentPayment,
+    response: Response,
+    charged: bool,
+    answer: Answer | None,
+) -> None:
+    """Settle what a view costs: now that it has returned, or while its metered answer goes out.
+
+    :raises StoreError: what is charged could not be taken
+    """
+    meter, address = payment.meter, asked.remote_addr
+    if not isinstance(meter, Meter):
+        gate.accounts.settle(payment, charged, answer)
+        return
+    if not (charged and _goes_on(response)):
+        meter.close()
+        gate.accounts.settle(payment, charged, answer)
+        return
+
+    def end(msat: int, complete: bool) -> None:
+        payment.paid = msat
+        gate.accounts.settle(payment, complete or msat > 0, answer)
+
+    def farewell(error: CreditExhausted) -> bytes:
+        return _last_event(response, lambda: _top_up(gate, terms, payment, error, address))
+
+    response.response = Body(response.response, meter, end, farewell)
+
+
+def _goes_on(response: Response) -> bool:
+    """Tell whether a body is made while it goes out; a file's is not."""
+    return response.is_streamed and not response.direct_passthrough
+
+
+class Body:
+    """The body of a metered answer.
+
+    `settle` is called once, with what was charged in msat and whether the stream came to its end;
+    `farewell` gives the last chunk of a stream that the credit does not pay for.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterable[str | bytes],
+        meter: Meter,
+        settle: Callable[[int, bool], None],
+        farewell: Callable[[CreditExhausted], bytes],
+    ) -> None:
+        self._chunks, self._meter = chunks, meter
+        self._settle, self._farewell = settle, farewell
+        self._sent = meter.charged  # the view's own charges are for the answer as such
+        self._next_write = float("-inf")
+        self._settled = False
+        self._paid = self._pay()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._paid)
+
+    def close(self) -> None:
+        """Charge what was sent, and what the host charges as its generator is closed."""
+        unsent = self._meter.charged - self._sent
+        try:
+            self._paid.close()
+            if hasattr(self._chunks, "close"):
+                self._chunks.close()
+        except CreditExhausted as error:
+            _log.debug("charged too late: %s", error)
+        finally:
+            try:
+                self._end(self._meter.charged - unsent, complete=False)
+            except StoreError as error:
+                _log.warning("a stream is settled when the store answers: %s", error)
+
+    def __del__(self) -> None:
+        if not self._settled:  # it was dropped without being closed
+            self._meter.abandon()
+
+    def _pay(self) -> Generator[bytes, None, None]:
+        held, short = bytearray(), None
+        try:
+            for chunk in self._chunks:
+                held += chunk.encode() if isinstance(chunk, str) else chunk
+                if self._goes_out(len(held)):
+                    yield bytes(held)
+                    held.clear()
+        except CreditExhausted as error:
+            short = error
+        except Exception:
+            self._note()
+            if held:
+                yield bytes(held)
+            raise
+        self._sent = self._meter.charged
+        self._end(self._sent, complete=True)
+        if held:
+            yield bytes(held)
+        if short and (last := self._farewell(short)):
+            yield last
+
+    def _goes_out(self, size: int) -> bool:
+        """Write down what was charged, unless that is better done along with the next chunk."""
+        unsent = self._meter.charged - self._sent
+        if not unsent:
+            return True
+        now = time.monotonic()
+        small = unsent * _SHARES < self._meter.reserve and size < _LONGEST
+        if small and now < self._next_write:
+            return False
+        self._next_write = max(self._next_write, now - _SLACK) + _EVERY
+        self._note()
+        return True
+
+    def _note(self) -> None:
+        charged = self._meter.charged
+        if charged != self._sent:
+            self._meter.note(charged)
+            self._sent = charged
+
+    def _end(self, charged: int, *, complete: bool) -> None:
+        if not self._settled:
+            self._settled = True
+            self._meter.close()
+            self._settle(charged, complete)
+
+
+def _last_event(response: Response, denial: Callable[[], Denial]) -> bytes:
+    """Return the event that tells why server-sent events end; other streams just end."""
+    if response.mimetype != "text/event-stream" or "Content-Encoding" in response.headers:
+        return b""
+    # Blank lines first: the stream may have ended within an event.
+    return f"\n\nevent: payment-required\ndata: {json.dumps(denial().body)}\n\n".encode()
+
+
+def _top_up(
+    gate: Gate,
+    terms: Terms,
+    payment: CurrentPayment,
+    error: CreditExhausted,
+    address: str | None,
+) -> Denial:
+    """Return what the 402 would say, without an invoice where none can be had now."""
+    again = CreditExhausted(error.reason, terms.constant or 0)  # the next request begins anew
+    try:
+        denial = gate.exhausted(terms, payment, again, address)
+    except L402Error as failed:
+        _log.warning("a stream ends without an offer: %s", failed)
+    else:
+        if denial.challenge:
+            return denial
+    return Denial(Reason(error.reason), balance=payment.balance)
