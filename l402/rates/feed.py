@@ -57,7 +57,7 @@ class Feed:
         self._lock = Lock()
         self._flight: _Flight | None = None
         self._tried_at = -math.inf
-        self._fault = "it was not read yet"
+        self._trouble = ("unread", "it was not read yet")  # its kind, and in words
 
     def rate(self) -> Rate:
         """Return the rate in force.
@@ -75,7 +75,8 @@ class Feed:
             self._failed("late", "no answer in time")
         if good := self._in_force(self._clock()):
             return good
-        raise RateError(f"no rate of {self._currency}: {self._fault}", self._retry_after())
+        self._complain()
+        raise RateError(f"no rate of {self._currency}: {self._trouble[1]}", self._retry_after())
 
     def _in_force(self, now: float) -> Rate | None:
         good = self._good
@@ -134,12 +135,16 @@ class Feed:
             self._doubt = first = rate
         return rate.read_at - first.read_at >= self._max_age
 
-    def _failed(self, state: str, fault: str) -> None:
-        self._fault = fault
+    def _failed(self, kind: str, fault: str) -> None:
+        self._trouble = (kind, fault)
+        self._complain()
+
+    def _complain(self) -> None:
+        kind, fault = self._trouble
         good = self._in_force(self._clock())
         level = logging.WARNING if good else logging.ERROR
         meanwhile = f"{good.words} is still in force" if good else "nothing is sold in it"
-        self._say(state, level, f"no rate of {self._currency}, {meanwhile}: {fault}")
+        self._say((kind, level), level, f"no rate of {self._currency}, {meanwhile}: {fault}")
 
     def _say(self, state: object, level: int, text: str) -> None:
         """Log what is new: a line for each outage and one for its end, not one per reading."""

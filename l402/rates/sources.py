@@ -87,6 +87,8 @@ def _answer(url: RateUrl, currency: str) -> Decimal | str:
         return url.read(currency)
     except RateError as error:
         return str(error)
+    except Exception as error:  # one of them must not silence the others
+        return f"failed with {type(error).__name__}"
 
 
 def _outliers(prices: Mapping[str, Fraction], spread: Fraction) -> dict[str, str]:
