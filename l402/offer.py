@@ -67,7 +67,10 @@ def offered(
 
 def _price(sats: Price | None, msat: Price | None, price: str | None) -> tuple[Amount, int]:
     if [sats, msat, price].count(None) != 2:
-        raise ConfigurationError("paywall: write one price, sats=…, msat=… or price='0.01 USD'")
+        raise ConfigurationError(
+            "paywall: write one price, sats=…, msat=… or price='0.01 USD', or credit=… and"
+            " reserve=… for a view that charges"
+        )
     if price is not None:
         return _money(price), 1
     name, amount, unit = ("msat", msat, 1) if sats is None else ("sats", sats, SAT)

@@ -12,8 +12,8 @@ from l402.terms import Terms
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     (
-        "sats", "msat", "price", "uses", "credit", "charge_on", "service", "valid_for", "limit",
-        "description", "validate",
+        "sats", "msat", "price", "uses", "credit", "reserve", "charge_on", "service", "valid_for",
+        "limit", "description", "validate",
     )
 )  # fmt: skip
 
@@ -38,6 +38,17 @@ def offer(**arguments: Any) -> Terms:
         ({"sats": 2, "credit": 0}, "credit=0"),
         ({"sats": 2, "credit": 1.0}, "credit=1.0"),
         ({"sats": 2, "uses": 1, "credit": 10}, "write one"),
+        ({"credit": 10}, "reserve=… for a view that charges"),
+        ({"reserve": 5}, "credit=500, reserve=50"),
+        ({"reserve": 5, "credit": 50, "sats": 2}, "credit=500, reserve=50"),
+        ({"reserve": 5, "credit": 50, "msat": 0}, "credit=500, reserve=50"),
+        ({"reserve": 5, "credit": 50, "price": "1 USD"}, "credit=500, reserve=50"),
+        ({"reserve": 5, "credit": 50, "uses": 2}, "credit=500, reserve=50"),
+        ({"reserve": 0, "credit": 50}, "reserve=0"),
+        ({"reserve": 5.5, "credit": 50}, "reserve=5.5"),
+        ({"reserve": True, "credit": 50}, "reserve=True"),
+        ({"reserve": 5, "credit": 5.5}, "credit=5.5"),
+        ({"reserve": 51, "credit": 50}, "reserve=51 is more than credit=50"),
         ({"sats": 20, "credit": 10}, "one call of 20 sat"),
         ({"sats": 0, "uses": 5}, "free sells no credit"),
         ({"sats": 10**12, "uses": 10**12}, "bitcoins"),

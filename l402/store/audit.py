@@ -104,6 +104,7 @@ _RESOLVED = union_all(
         for prefix in ("use:", "late:")
     )
 )
+_OVERCHARGED = select(use).where(or_(use.c.charged > use.c.msat, use.c.charged < 0))
 _UNCHARGED = select(reply.c.token_id, reply.c.use_id, reply.c.status).where(
     reply.c.status.is_not(None),
     ~_charged("use:" + reply.c.use_id, reply.c.token_id),
@@ -178,6 +179,10 @@ def _resolved(row: Row[Any]) -> Iterator[Difference]:
     yield _difference(row, f"use {row.use_id} in flight", row.kind, row.msat)
 
 
+def _overcharged(row: Row[Any]) -> Iterator[Difference]:
+    yield _difference(row, f"at most charged by use {row.use_id} in flight", row.msat, row.charged)
+
+
 def _uncharged(row: Row[Any]) -> Iterator[Difference]:
     what = f"use {row.use_id} of an answer {row.status} that is kept"
     yield Difference(row.token_id, None, what, "use", None)
@@ -200,6 +205,7 @@ _STEPS: dict[
     "payments": (_UNBOOKED, _unbooked),
     "purchases": (_UNPAID, _unpaid),
     "uses in flight": (_RESOLVED, _resolved),
+    "charges in flight": (_OVERCHARGED, _overcharged),
     "answers kept": (_UNCHARGED, _uncharged),
     "write-offs": (_UNUSED, _unused),
 }
