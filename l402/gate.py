@@ -24,7 +24,7 @@ from l402.issuer import Issuer, Refused
 from l402.limits import Limits
 from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
-from l402.prices import Prices, Quote
+from l402.prices import Prices, Quote, Today
 from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
 from l402.protocol.token import CREDIT, Token
@@ -141,7 +141,7 @@ class Gate:
         # Whoever holds no key is counted before anything of the host's runs: it may be dear.
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
-        return rejection(terms.validate) or self._offer(refused, terms, _Today(self.prices, terms))
+        return rejection(terms.validate) or self._offer(refused, terms, Today(self.prices, terms))
 
     def authentic(self, header: str | None) -> tuple[Token, ...]:
         """Return the tokens of a header that are ours and paid for; none if it shows none.
@@ -194,7 +194,7 @@ class Gate:
         call: Callable[[], Call | None] | None,
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
-        today = _Today(self.prices, terms)
+        today = Today(self.prices, terms)
         waits: list[int] = []
         refused: list[Refused] = []
         for shown in keys:
@@ -221,7 +221,7 @@ class Gate:
         self,
         shown: Token,
         terms: Terms,
-        today: "_Today",
+        today: Today,
         now: float,
         call: Callable[[], Call | None] | None,
     ) -> Outcome:
@@ -234,7 +234,7 @@ class Gate:
             return CurrentPayment(None)
         return self.accounts.open(shown, terms, quote.msat, now, call)
 
-    def _offer(self, refused: Sequence[Refused], terms: Terms, today: "_Today") -> Outcome:
+    def _offer(self, refused: Sequence[Refused], terms: Terms, today: Today) -> Outcome:
         """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""
         try:
             quote = today()
@@ -262,18 +262,3 @@ class Gate:
             )
 
         self.verified.evict(concerns)
-
-
-class _Today:
-    """Today's price of one request, asked for once."""
-
-    __slots__ = ("_prices", "_quote", "_terms")
-
-    def __init__(self, prices: Prices, terms: Terms) -> None:
-        self._prices, self._terms = prices, terms
-        self._quote: Quote | None = None
-
-    def __call__(self) -> Quote:
-        if self._quote is None:
-            self._quote = self._prices.quote(self._terms)
-        return self._quote

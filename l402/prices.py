@@ -17,7 +17,7 @@ from l402.rates import Money, Rates
 from l402.store.prices import Price
 from l402.terms import SAT, Amount, Quote, Terms
 
-__all__ = ["Configured", "Prices", "Quote", "Source", "nearest", "parse_prices"]
+__all__ = ["Configured", "Prices", "Quote", "Source", "Today", "nearest", "parse_prices"]
 
 #: The prices of ``L402_PRICES``, in msat or in a currency, by endpoint and method; the method is
 #: empty where it is not named, and all of the endpoint's cost the same.
@@ -56,24 +56,19 @@ class Prices:
             known |= {(terms.endpoint, ""): terms, (terms.endpoint, terms.method): terms}
             if isinstance(terms.amount, Money):
                 self._rates.require(terms.amount.currency)
+            if terms.metered and self._of_configuration(terms) is not None:
+                raise ConfigurationError(
+                    f"L402_PRICES: {terms.endpoint} is metered: its view says what a call costs"
+                )
         for endpoint, method in self._configured.keys() - known:
             name = f"{method} {endpoint}".strip()
             names = (f"{by} {at}".strip() for at, by in known)
-            raise ConfigurationError(
-                f"L402_PRICES: {name!r} is not for sale{nearest(name, names)}"
-            )
+            raise ConfigurationError(f"L402_PRICES: {name!r} is not for sale{nearest(name, names)}")
 
     def configure(self, terms: Terms) -> Terms:
         """Return a view's terms with the configuration's price, if it gives one."""
         amount = self._of_configuration(terms)
         return terms if amount is None else replace(terms, amount=amount, unit=1)
-
-    def amount(self, terms: Terms) -> int | Money | Callable[[], int]:
-        """Return the price in force of configured terms: msat, in a currency, or a callable."""
-        msat = self._of_run_time(terms)
-        amount: Amount = terms.amount if msat is None else msat
-        unit = terms.unit if msat is None else 1
-        return amount * unit if isinstance(amount, int) else amount
 
     def source(self, terms: Terms) -> Source:
         """Tell where the price in force comes from."""
@@ -82,10 +77,17 @@ class Prices:
         given = self._of_configuration(terms) is not None
         return Source.CONFIGURATION if given else Source.CODE
 
+    def constant(self, terms: Terms) -> int | Money | None:
+        """Return the price in force, in msat or in a currency; None is for a callable to say."""
+        msat = self._of_run_time(terms)
+        amount: Amount = terms.amount if msat is None else msat
+        if isinstance(amount, int):
+            return amount * (terms.unit if msat is None else 1)
+        return amount if isinstance(amount, Money) else None
+
     def words(self, terms: Terms) -> str:
         """Say what one payment buys at the price in force."""
-        amount = self.amount(terms)
-        return terms.words(None if callable(amount) else amount)
+        return terms.words(self.constant(terms))
 
     def free(self, terms: Terms) -> bool:
         """Tell whether every request is served for nothing; no callable is asked."""
@@ -119,6 +121,22 @@ class Prices:
     def _reckoned(self, money: Money) -> Quote:
         rate = self._rates.rate(money.currency)
         return Quote(rate.msat(money), True, rate.words)
+
+
+class Today:
+    """The price of one request, which is asked for when it is needed, and once."""
+
+    __slots__ = ("_prices", "_quote", "_terms")
+
+    def __init__(self, prices: Prices, terms: Terms) -> None:
+        self._prices, self._terms = prices, terms
+        self._quote: Quote | None = None
+
+    def __call__(self) -> Quote:
+        """Return the quote; it raises what `Prices.quote` raises."""
+        if self._quote is None:
+            self._quote = self._prices.quote(self._terms)
+        return self._quote
 
 
 def parse_prices(setting: object) -> Configured:

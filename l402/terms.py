@@ -151,7 +151,7 @@ class Terms:
         """
         if price == 0:
             return "free"
-        each = shown(price)
+        each = price_words(price)
         if self.kind == PASS:
             return f"{each}, any number of calls for {duration(self.valid_for)}"
         if self.uses == 1:
@@ -162,14 +162,14 @@ class Terms:
             return f"{sats(self.credit)} of credit, {each} for each call"
         if price is None:
             return f"{self.uses} calls at once, {each} for each call"
-        return f"{shown(_times(self.uses, price))} for {self.uses} calls, {each} for each"
+        return f"{price_words(_times(self.uses, price))} for {self.uses} calls, {each} for each"
 
 
-def shown(price: int | Money | None) -> str:
-    """Write a price, in msat or in a currency, such as ``2 sat`` or ``0.01 USD``."""
+def price_words(price: int | Money | None) -> str:
+    """Write a price, in msat or in a currency, or None for one that a callable says."""
     if price is None:
         return "a price set per request"
-    return sats(price) if isinstance(price, int) else f"{price.amount:f} {price.currency}"
+    return sats(price) if isinstance(price, int) else str(price)
 
 
 def _times(number: int, price: int | Money) -> int | Money:

@@ -68,6 +68,7 @@ def test_json() -> None:
         "endpoint": "quote",
         "service": "shop",
         "price_msat": 10_000,
+        "price_from": "code",
         "kind": "pass",
         "valid_for": 3600,
         "sold": "10 sat, any number of calls for 1 h",

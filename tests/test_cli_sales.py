@@ -153,7 +153,7 @@ def test_show_in_json(app: Flask, run: Callable[..., Result]) -> None:
     assert set(payment) == {
         "payment_hash", "service", "kind", "msat", "network", "endpoint", "method", "issued_at",
         "starts_at", "ends_at", "valid_until", "presented_at", "status", "settled_at", "revoked",
-        "why", "state",
+        "why", "state", "price_msat", "rate",
     }  # fmt: skip
     assert (shown["msat"], shown["uses"], shown["state"]) == (10_000, 1, "active")
     assert shown["first_presented_at"] == "2027-01-15T08:00:00Z"

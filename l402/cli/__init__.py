@@ -6,6 +6,7 @@ from l402.cli.export import export
 from l402.cli.group import Group
 from l402.cli.hand import credit, debit
 from l402.cli.keys import keygen
+from l402.cli.price import price
 from l402.cli.revocation import revoke
 from l402.cli.sales import list_, show
 from l402.cli.schema import current, upgrade
@@ -30,7 +31,7 @@ Exit codes:
 
 cli = Group("l402", help=_HELP)
 for _command in (
-    keygen, upgrade, current, routes, list_, show, revoke, credit, debit, stats, audit, export,
-    wallet,
+    keygen, upgrade, current, routes, price, list_, show, revoke, credit, debit, stats, audit,
+    export, wallet,
 ):  # fmt: skip
     cli.add_command(_command)

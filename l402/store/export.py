@@ -28,6 +28,8 @@ _PAYMENTS = select(
     payment.c.ends_at,
     payment.c.valid_until,
     payment.c.settled_at,
+    payment.c.price_msat,
+    payment.c.rate,
 ).order_by(payment.c.presented_at, payment.c.payment_hash)
 _USAGE = (
     select(
