@@ -1,11 +1,15 @@
 import json
 import traceback
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.http_servers import Certificate, ResetConnection, http_answer, serving
 
 from l402.errors import ConfigurationError, RateError
+from l402.http.client import Answer
 from l402.rates import url as rate_url
 from l402.rates.url import RateUrl
 
@@ -265,3 +269,21 @@ def test_shows_its_host_alone():
     """No repr shows a URL's query."""
     url = RateUrl("https://Rates.example:8443/{currency}?key=" + CANARY + "#a", 1)
     assert repr(url) == "RateUrl(rates.example:8443)"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner),
+)
+
+
+@given(
+    content=st.binary() | JSON.map(lambda value: json.dumps(value).encode()),
+    path=st.lists(st.sampled_from(["a", "b", "0", "1", "{currency}"]), min_size=1, max_size=3),
+)
+def test_any_answer_is_a_price_or_a_fault(content, path):
+    """No bytes raise anything else than a RateError, and what is read is a sensible price."""
+    url = RateUrl("https://a.example/{currency}#" + ".".join(path), 1)
+    url._client.exchange = lambda *_: Answer(200, content)
+    with suppress(RateError):
+        assert Decimal("0.001") <= url.read("USD") <= 10**13

@@ -96,7 +96,7 @@ def _outliers(prices: Mapping[str, Fraction], spread: Fraction) -> dict[str, str
         return {}
     middle = median(prices.values())
     return {
-        host: f"{float(price):.6g} is off the median {float(middle):.6g}"
+        host: f"{float(price):.9g} is off the median {float(middle):.9g}"
         for host, price in prices.items()
         if abs(price - middle) > spread * middle
     }
