@@ -59,7 +59,8 @@ def test_every_command_explains_itself(command: str) -> None:
     "arguments",
     [["current"], ["upgrade"], ["routes"], ["list"], ["show", "a" * 64], ["stats"], ["wallet"],
      ["revoke", "a" * 64, "--token"], ["credit", "a" * 64, *BY_HAND],
-     ["debit", "a" * 64, *BY_HAND], ["audit"], ["export", "usage"]],
+     ["debit", "a" * 64, *BY_HAND], ["audit"], ["export", "usage"],
+     ["price", "list"], ["price", "unset", "quote"], ["price", "set", "quote", "--sats", "1"]],
 )  # fmt: skip
 def test_an_app_without_l402(arguments: list[str]) -> None:
     """An app that was never set up fails in one line that says what to write."""

@@ -19,9 +19,18 @@ from l402.terms import SAT, Terms, price_words, sats
 
 T = TypeVar("T", Price, Terms)
 
-price = Group(
-    "price", help="Set prices while serving, over those of the configuration and the code."
-)
+_HELP = """Set prices while serving.
+
+They go before those of the configuration and the code. Each command takes --json.
+
+\b
+Examples:
+  flask --app shop l402 price set quote --sats 12
+  flask --app shop l402 price list
+  flask --app shop l402 price unset quote
+"""
+
+price = Group("price", help=_HELP)
 
 _method = click.option("--method", help="Which of the endpoint's methods, if several are sold.")
 _service = click.option("--service", help="See that this is the service that it is sold as.")
@@ -50,9 +59,9 @@ def set_(
     why: str | None,
     as_json: bool,
 ) -> None:
-    """Set what a request of ENDPOINT costs, in every process within a second.
+    """Set what a request of ENDPOINT costs.
 
-    It goes before L402_PRICES and the price in the code, also one that a callable says. Whoever
+    It is in force in every process within a second. It goes before L402_PRICES and the price in the code, also one that a callable says. Whoever
     was offered another price before may still pay that; a pass that was bought at a constant price
     stays good at its endpoint; what a call on credit costs changes at once.
 
@@ -78,7 +87,7 @@ def set_(
 def unset(
     gate: Gate, *, endpoint: str, method: str | None, service: str | None, as_json: bool
 ) -> None:
-    """Have the configuration's or the code's price in force again.
+    """Go back to the configuration's or the code's price.
 
     ENDPOINT may be one that is not sold any more.
 
@@ -107,7 +116,9 @@ def unset(
 @json_option
 @pass_gate
 def list_(gate: Gate, as_json: bool) -> None:
-    """List the prices that are set; flask l402 routes says what is in force.
+    """List the prices that are set.
+
+    What is in force, from wherever, flask l402 routes says.
 
     \b
     Example:
