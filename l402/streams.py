@@ -44,7 +44,7 @@ def settle(
     if not isinstance(meter, Meter):
         gate.accounts.settle(payment, charged, answer)
         return
-    if not (charged and _goes_on(response)):
+    if not charged or asked.method == "HEAD" or not _goes_on(response):
         meter.close()
         gate.accounts.settle(payment, charged, answer)
         return
@@ -54,7 +54,8 @@ def settle(
         gate.accounts.settle(payment, complete or msat > 0, answer)
 
     def farewell(error: CreditExhausted) -> bytes:
-        return _last_event(response, lambda: _top_up(gate, terms, payment, error, address))
+        again = CreditExhausted(error.reason, meter.reserve)  # the next request begins anew
+        return _last_event(response, lambda: _top_up(gate, terms, payment, again, address))
 
     response.response = Body(response.response, meter, end, farewell)
 
@@ -80,7 +81,9 @@ class Body:
     ) -> None:
         self._chunks, self._meter = chunks, meter
         self._settle, self._farewell = settle, farewell
-        self._sent = meter.charged  # the view's own charges are for the answer as such
+        # The view's own charges are for the answer as such.
+        self._sent = self._due = meter.charged
+        self._held = bytearray()
         self._next_write = float("-inf")
         self._settled = False
         self._paid = self._pay()
@@ -111,30 +114,41 @@ class Body:
             self._meter.abandon()
 
     def _pay(self) -> Generator[bytes, None, None]:
-        held, short = bytearray(), None
+        fault = None
         try:
-            for chunk in self._chunks:
-                held += chunk.encode() if isinstance(chunk, str) else chunk
-                if self._goes_out(len(held)):
-                    yield bytes(held)
-                    held.clear()
-        except CreditExhausted as error:
-            short = error
-        except Exception:
-            self._note()
-            if held:
-                yield bytes(held)
+            yield from self._blocks()
+        except StoreError:
             raise
-        self._sent = self._meter.charged
-        self._end(self._sent, complete=True)
-        if held:
-            yield bytes(held)
-        if short and (last := self._farewell(short)):
+        except Exception as error:  # what was charged since the last chunk is for none that came
+            fault = error
+        else:
+            self._due = self._meter.charged
+        self._sent = self._due
+        self._end(self._due, complete=fault is None or isinstance(fault, CreditExhausted))
+        if self._held:
+            yield bytes(self._held)
+        if fault:
+            yield from self._last(fault)
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield chunks as they come, some of them together, each once it is written down."""
+        held, meter = self._held, self._meter
+        for chunk in self._chunks:
+            held += chunk.encode() if isinstance(chunk, str) else chunk
+            self._due = meter.charged
+            if self._goes_out(self._due, len(held)):
+                yield bytes(held)
+                held.clear()
+
+    def _last(self, fault: Exception) -> Iterator[bytes]:
+        if not isinstance(fault, CreditExhausted):
+            raise fault
+        if last := self._farewell(fault):
             yield last
 
-    def _goes_out(self, size: int) -> bool:
-        """Write down what was charged, unless that is better done along with the next chunk."""
-        unsent = self._meter.charged - self._sent
+    def _goes_out(self, due: int, size: int) -> bool:
+        """Write down what is due, unless that is better done along with the next chunk."""
+        unsent = due - self._sent
         if not unsent:
             return True
         now = time.monotonic()
@@ -142,14 +156,9 @@ class Body:
         if small and now < self._next_write:
             return False
         self._next_write = max(self._next_write, now - _SLACK) + _EVERY
-        self._note()
+        self._meter.note(due)
+        self._sent = due
         return True
-
-    def _note(self) -> None:
-        charged = self._meter.charged
-        if charged != self._sent:
-            self._meter.note(charged)
-            self._sent = charged
 
     def _end(self, charged: int, *, complete: bool) -> None:
         if not self._settled:
@@ -174,9 +183,8 @@ def _top_up(
     address: str | None,
 ) -> Denial:
     """Return what the 402 would say, without an invoice where none can be had now."""
-    again = CreditExhausted(error.reason, terms.constant or 0)  # the next request begins anew
     try:
-        denial = gate.exhausted(terms, payment, again, address)
+        denial = gate.exhausted(terms, payment, error, address)
     except L402Error as failed:
         _log.warning("a stream ends without an offer: %s", failed)
     else:
