@@ -68,13 +68,13 @@ class Fleet:
                 stderr=log,
             )
 
-    def ask(self, authorization: str | None = None) -> Answer:
+    def ask(self, authorization: str | None = None, path: str = "/quote") -> Answer:
         """Send one request over a connection of its own."""
         headers = {"Authorization": authorization} if authorization else {}
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_DEADLINE)
         try:
             asked_at = time.monotonic()
-            connection.request("GET", "/quote", headers=headers | {"Connection": "close"})
+            connection.request("GET", path, headers=headers | {"Connection": "close"})
             response = connection.getresponse()
             body = response.read().decode()
             return Answer(response.status, body, response.headers, asked_at)
@@ -104,7 +104,10 @@ class Fleet:
 
     def buy(self) -> tuple[str, bytes]:
         """Buy a token at the simulated node; return its Authorization and its payment hash."""
-        answer = self.ask()
+        return self.pay(self.ask())
+
+    def pay(self, answer: Answer) -> tuple[str, bytes]:
+        """Pay what a 402 asks; return the Authorization and the payment hash."""
         assert answer.status == 402, answer.text
         found = CHALLENGE.fullmatch(answer.headers["WWW-Authenticate"])
         assert found

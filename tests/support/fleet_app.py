@@ -4,7 +4,7 @@ import os
 
 from flask import Flask
 
-from l402 import L402, paywall
+from l402 import L402, current_payment, paywall
 
 
 def create_app() -> Flask:
@@ -18,5 +18,10 @@ def create_app() -> Flask:
     @paywall(sats=10)
     def quote() -> str:
         return str(os.getpid())
+
+    @app.get("/call")
+    @paywall(sats=10, uses=1)
+    def call() -> str:
+        return str(current_payment.paid)
 
     return app
