@@ -6,10 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from inspect import iscoroutinefunction
-from threading import Lock
 
 from l402.errors import ConfigurationError, RateError
-from l402.forks import in_child
 from l402.rates.feed import Feed
 from l402.rates.money import Money
 from l402.rates.rate import Rate, bitcoin_price
@@ -104,22 +102,12 @@ class _Read(Rates):
     def __init__(self, source: Source, max_age: float, clock: Callable[[], float]) -> None:
         self._source, self._max_age, self._clock = source, max_age, clock
         self._feeds: dict[str, Feed] = {}
-        self._begin()
-        in_child(self._begin)
-
-    def _begin(self) -> None:
-        self._lock = Lock()
 
     def require(self, currency: str) -> None:
         pass  # the source knows, when it is asked
 
     def rate(self, currency: str) -> Rate:
-        return self._feed(currency).rate()
-
-    def _feed(self, currency: str) -> Feed:
-        if feed := self._feeds.get(currency):
-            return feed
-        with self._lock:
-            if currency not in self._feeds:
-                self._feeds[currency] = Feed(self._source, currency, self._max_age, self._clock)
-            return self._feeds[currency]
+        feed = self._feeds.get(currency) or self._feeds.setdefault(
+            currency, Feed(self._source, currency, self._max_age, self._clock)
+        )
+        return feed.rate()
