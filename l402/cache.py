@@ -1,11 +1,12 @@
 """Credentials that this process has verified, so that a repeat costs no HMAC and no SQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from threading import Lock
 
 from l402.forks import in_child
 from l402.protocol.token import Token
+from l402.store.revocations import Revoked
 
 
 class VerifiedTokens:
@@ -66,6 +67,26 @@ class VerifiedTokens:
             texts.remove(key)
             if not texts:
                 del self._texts[token.token_id]
+
+
+def concerned(revoked: Sequence[Revoked]) -> Callable[[Token], bool]:
+    """Return what tells whether any of these revocations concerns a token or what it opens."""
+    subjects = {rule.subject for rule in revoked if rule.issued_before is None}
+    services = {
+        rule.subject: rule.issued_before.timestamp()
+        for rule in revoked
+        if rule.issued_before is not None
+    }
+
+    def concerns(shown: Token) -> bool:
+        token_id = shown.token_id.hex()
+        rights = {shown.payment_hash: shown.grant, **shown.others}
+        names = {token_id, token_id[:16], *(payment_hash.hex() for payment_hash in rights)}
+        return not names.isdisjoint(subjects) or any(
+            grant.issued_at < services.get(grant.service, 0) for grant in rights.values()
+        )
+
+    return concerns
 
 
 def _key(header: str) -> bytes:

@@ -17,7 +17,7 @@ from flask import Flask, Response
 
 from l402 import routes
 from l402.accounts import REPEATED, Accounts, Outcome
-from l402.cache import VerifiedTokens
+from l402.cache import VerifiedTokens, concerned
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, Invalid, Malformed, RateError
 from l402.issuer import Issuer, Refused
@@ -244,21 +244,5 @@ class Gate:
 
     def _evict(self, revoked: Sequence[Revoked]) -> None:
         """Have revoked tokens ask the record again; it refuses them."""
-        if not revoked:
-            return
-        subjects = {rule.subject for rule in revoked if rule.issued_before is None}
-        services = {
-            rule.subject: rule.issued_before.timestamp()
-            for rule in revoked
-            if rule.issued_before is not None
-        }
-
-        def concerns(shown: Token) -> bool:
-            token_id = shown.token_id.hex()
-            rights = {shown.payment_hash: shown.grant, **shown.others}
-            names = {token_id, token_id[:16], *(payment_hash.hex() for payment_hash in rights)}
-            return not names.isdisjoint(subjects) or any(
-                grant.issued_at < services.get(grant.service, 0) for grant in rights.values()
-            )
-
-        self.verified.evict(concerns)
+        if revoked:
+            self.verified.evict(concerned(revoked))

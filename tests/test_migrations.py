@@ -119,6 +119,34 @@ def test_credit_added(database_url: str, engine: Engine) -> None:
         assert connection.execute(text("SELECT ledger_id FROM l402_ledger")).scalar() != drawn
 
 
+def test_prices_added(database_url: str, engine: Engine) -> None:
+    """What was paid before prices were signed stays as it is, and is read as sold without one."""
+    migrate.upgrade(database_url, "0002")
+    names = set(metadata.tables["l402_payment"].columns.keys()) - {"price_msat", "rate"}
+    words = ("service", "kind", "network", "endpoint", "method")
+    row = dict.fromkeys(names, NOW) | dict.fromkeys(words, "pass")
+    row |= {"payment_hash": "bb", "token_id": "aa", "msat": 7, "status": "granted"}
+    values = ", ".join(f":{name}" for name in names)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO l402_credential VALUES ('aa', 'pass', :at, NULL, 0)"), {"at": NOW}
+        )
+        connection.execute(
+            text(f"INSERT INTO l402_payment ({', '.join(names)}) VALUES ({values})"), row
+        )
+    looks = text("SELECT msat, price_msat, rate FROM l402_payment")
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        assert tuple(connection.execute(looks).one()) == (7, 0, "")
+    command.downgrade(migrate.config(database_url), "0002")
+    assert "l402_price" not in tables(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT msat FROM l402_payment")).scalar() == 7
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        assert tuple(connection.execute(looks).one()) == (7, 0, "")
+
+
 def triggers(engine: Engine) -> list[Any]:
     """Give the triggers on our tables, in the database's own words."""
     ours = {

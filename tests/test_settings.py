@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from flask import Flask
@@ -46,6 +47,10 @@ def test_defaults():
     assert settings.simulated is False
     assert settings.url_prefix == "/l402"
     assert settings.sqlite_synchronous == "NORMAL"
+    assert settings.prices == {}
+    assert settings.rates is None
+    assert settings.rate_max_age == 600
+    assert settings.rate_spread == Decimal("0.02")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,11 @@ def test_defaults():
         ("VALID_FOR", timedelta(seconds=1.9), 1),
         ("INVOICE_EXPIRY", timedelta(minutes=5), 300),
         ("MAX_PRICE", "1000", 1000),
+        ("RATE_MAX_AGE", timedelta(minutes=5), 300),
+        ("RATE_SPREAD", "0.05", Decimal("0.05")),
+        ("RATE_SPREAD", 0.05, Decimal("0.05")),
+        ("RATE_SPREAD", Decimal("0.5"), Decimal("0.5")),
+        ("PRICES", {"quote": "12"}, {("quote", ""): 12_000}),
         ("STORE_GRACE", 0, 0),
         ("STORE_GRACE", "0", 0),
         ("NODE_CONCURRENCY", "8", 8),
@@ -142,6 +152,13 @@ WRONG = [
     ("INVOICE_EXPIRY", "ten", "600"),
     ("MAX_PRICE", 0, "100000"),
     ("MAX_PRICE", timedelta(1), "100000"),
+    ("RATE_MAX_AGE", 0, "600"),
+    ("RATE_SPREAD", 0, "0.02"),
+    ("RATE_SPREAD", 0.0, "0.02"),
+    ("RATE_SPREAD", 1, "0.02"),
+    ("RATE_SPREAD", "2%", "0.02"),
+    ("RATE_SPREAD", "-0.02", "0.02"),
+    ("PRICES", [], "quote"),
     ("STORE_GRACE", -1, "60"),
     ("STORE_GRACE", False, "60"),
     ("NODE_CONCURRENCY", 0, "2"),

@@ -37,6 +37,15 @@ def test_first_presentation(store: Store) -> None:
     assert row.settled_at is None
 
 
+def test_the_price_and_its_rate_are_booked(store: Store) -> None:
+    """What was asked for one request, and at what rate, stands with the payment and comes back."""
+    sold = sale(price=1_500, rate="USD 97000.5")
+    store.payments.admit(sold, NOW)
+    (row,) = rows(store)
+    assert (row.price_msat, row.rate) == (1_500, "USD 97000.5")
+    assert store.payments.rights(token_id(1), NOW) == [sold]
+
+
 def test_second_payment_of_a_token(store: Store) -> None:
     """A token may have several payments; each is booked, the credential once."""
     assert store.payments.admit(sale(1), NOW) == FIRST

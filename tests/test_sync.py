@@ -48,6 +48,42 @@ def test_an_idle_process_reads_before_it_answers(
     assert seen == [TOKEN.hex()]
 
 
+def test_prices_are_read_along(store: Store, clock: Clock) -> None:
+    """Every reading hands over all prices that are set; `refresh` needs no store to return."""
+    seen: list[list[int]] = []
+    sync = Sync(
+        store, lambda _: None, lambda found: seen.append([each.msat for each in found]), grace=60,
+        monotonic=clock,
+    )  # fmt: skip
+    sync.refresh()
+    sync._stop.set()
+    store.prices.set("shop", "quote", "GET", 7)
+    assert sync.refresh() <= 1.0
+    clock.now += 1.1
+    assert sync.refresh() > 1.0
+    assert seen == [[], [7]]
+
+
+def test_refresh_goes_on_without_the_store(
+    make_sync: Callable[..., Sync], store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is down costs one attempt, and no error; what rests on it is told."""
+    sync, tries = make_sync(), []
+    sync._stop.set()
+
+    def down() -> None:
+        tries.append(1)
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(store.prices, "all", down)
+    for _ in range(3):
+        sync.refresh()
+        clock.now += 2
+    assert len(tries) == 1
+    with pytest.raises(StoreError):
+        sync.require_fresh()
+
+
 def test_the_thread_learns_of_revocations_by_itself(
     make_sync: Callable[..., Sync], store: Store
 ) -> None:

@@ -61,9 +61,10 @@ def set_(
 ) -> None:
     """Set what a request of ENDPOINT costs.
 
-    It is in force in every process within a second. It goes before L402_PRICES and the price in the code, also one that a callable says. Whoever
-    was offered another price before may still pay that; a pass that was bought at a constant price
-    stays good at its endpoint; what a call on credit costs changes at once.
+    It is in force in every process within a second, and goes before L402_PRICES and the price in
+    the code, also one that a callable says. Whoever was offered another price just before still
+    pays that; a pass that was bought at a constant price stays good at its endpoint; what a call on
+    credit costs changes at once.
 
     \b
     Examples:

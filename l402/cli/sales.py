@@ -158,6 +158,7 @@ def _lines(payment: PaymentState, now: datetime) -> dict[str, object]:
     return {
         "payment hash": payment.payment_hash,
         "paid": f"{sats(payment.msat)} sat for {payment.method} {payment.endpoint}",
+        "rate": payment.rate or None,
         "buys": f"{payment.kind} of {payment.service} on {payment.network}",
         "issued": shown(payment.issued_at),
         "presented": f"{shown(payment.presented_at)} ({payment.status})",
