@@ -4,9 +4,21 @@
 """
 
 import random
+from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, json, jsonify, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    json,
+    jsonify,
+    request,
+    stream_with_context,
+)
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -15,6 +27,8 @@ from config import configure
 from l402 import L402, current_payment, paywall, sold
 
 MAX_ROWS = 500
+MAX_WORDS = 10_000
+WORD = 100  # msat
 
 QUOTES = (
     ("Know thyself.", "inscribed at Delphi"),
@@ -125,6 +139,28 @@ def report() -> dict[str, Any]:
     """Sell a report by its length."""
     rows = int(request.args.get("rows", "10"))
     return {"rows": [{"n": n, "square": n * n} for n in range(1, rows + 1)]}
+
+
+def check_words() -> None:
+    """Refuse a stream of a length that is not sold, before anything is to be paid."""
+    words = request.args.get("words", "20")
+    digits = words.isascii() and words.isdigit() and len(words) <= len(str(MAX_WORDS))
+    if not digits or not 1 <= int(words) <= MAX_WORDS:
+        abort(400, f"words is a whole number from 1 to {MAX_WORDS}")
+
+
+@api.get("/stream")
+@paywall(credit=500, reserve=50, validate=check_words, description="Words, 0.1 sat for each")
+def stream() -> Response:
+    """Sell words by the word, as they are sent."""
+    count = int(request.args.get("words", "20"))
+
+    def words() -> Iterator[str]:
+        for word in islice(cycle(" ".join(FACTS).split()), count):
+            current_payment.charge(msat=WORD)
+            yield f"data: {word}\n\n"
+
+    return Response(stream_with_context(words()), mimetype="text/event-stream")
 
 
 def as_json(error: HTTPException) -> Response:

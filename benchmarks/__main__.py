@@ -10,10 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import in_process, lightning, served, shop
+from benchmarks import in_process, lightning, served, shop, streams
 
 _RESULTS = Path("benchmarks/results")
-_PARTS = {"latest": (in_process, served), "lightning": (lightning,)}
+_PARTS = {"latest": (in_process, served, streams), "lightning": (lightning,)}
 
 
 def main(part: str = "latest") -> None:

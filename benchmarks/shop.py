@@ -4,12 +4,13 @@ import os
 import secrets
 import time
 from base64 import b64encode
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, Response, request, stream_with_context
 
-from l402 import L402, paywall
+from l402 import L402, current_payment, paywall
 from l402.protocol import token
 from l402.store import migrate
 
@@ -38,6 +39,7 @@ def create_app(node: str = "simulated:", concurrency: int = 2) -> Flask:
     add_bare(app)
     app.add_url_rule("/paid", "paid", paywall(sats=10)(view))
     app.add_url_rule("/call", "call", paywall(sats=1, uses=100)(view))
+    app.add_url_rule("/words", "words", paywall(credit=500, reserve=50)(metered_words))
     return app
 
 
@@ -51,6 +53,7 @@ def bare_app() -> Flask:
 def add_bare(app: Flask) -> None:
     """Add the view that is free."""
     app.add_url_rule("/bare", "bare", lambda: view())
+    app.add_url_rule("/free-words", "free_words", free_words)
 
 
 def paid_token(app: Flask, kind: str = token.PASS, msat: int = 10_000) -> str:
@@ -75,3 +78,22 @@ def prepare(directory: str) -> None:
     """Migrate a new SQLite file and name it in the environment."""
     os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'l402.db'}"
     migrate.upgrade(os.environ["BENCH_DATABASE"])
+
+
+def free_words() -> Response:
+    """Stream as many words as ``?words=`` says."""
+    return _stream(lambda: None)
+
+
+def metered_words() -> Response:
+    """Stream the same words, each charged by itself."""
+    return _stream(lambda: current_payment.charge(msat=100))
+
+
+def _stream(charge: Callable[[], None]) -> Response:
+    def words() -> Iterator[str]:
+        for number in range(int(request.args["words"])):
+            charge()
+            yield f"data: word{number}\n\n"
+
+    return Response(stream_with_context(words()), mimetype="text/event-stream")

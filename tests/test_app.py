@@ -47,7 +47,7 @@ def test_says_what_is_for_sale(poor: FlaskClient) -> None:
     assert answer.status_code == 200
     assert listed["/quote"]["price"] == "10 sat, any number of calls for 1 h"
     assert listed["/echo"]["method"] == "POST"
-    assert set(listed) == {"/quote", "/fact", "/echo", "/report", "/lookup/<name>"}
+    assert set(listed) == {"/quote", "/fact", "/echo", "/report", "/lookup/<name>", "/stream"}
     assert listed["/lookup/<name>"]["price"] == "200 sat for 100 calls, 2 sat for each"
     assert all(item["description"] for item in listed.values())
 
@@ -96,6 +96,38 @@ def test_a_report_of_an_odd_length_is_a_400(poor: FlaskClient, rows: str) -> Non
     assert answer.status_code == 400
     assert "WWW-Authenticate" not in answer.headers
     assert "from 1 to 500" in answer.json["detail"]
+
+
+def test_a_stream_is_sold_by_the_word(example: Flask) -> None:
+    """Each word costs 0.1 sat of 500 that are bought at once, as server-sent events."""
+    buyer = example.test_client()
+    answer = buyer.get("/stream?words=3")
+    assert answer.mimetype == "text/event-stream"
+    assert answer.text == "data: A\n\ndata: day\n\ndata: on\n\n"
+    assert buyer.get("/stream").text.count("data: ") == 20
+    assert buyer.get("/lookup/tin").headers["L402-Balance-Msat"] == str(500_000 - 2_300 - 2_000)
+    assert buyer.payments == 1
+
+
+def test_a_stream_ends_with_the_credit(example: Flask) -> None:
+    """The last event of a stream that was cut short carries what buys more."""
+    buyer = example.test_client()
+    text = buyer.get("/stream?words=10000").text
+    assert text.count("event: payment-required") == 1
+    assert text.count("data: ") == 5_000 + 1
+    told = json.loads(text.rpartition("data: ")[2])
+    assert (told["reason"], told["amountSats"]) == ("exhausted", 500)
+    assert buyer.get("/stream?words=1").status_code == 200
+    assert buyer.payments == 2
+
+
+@pytest.mark.parametrize("words", ["", "0", "-1", "x", "1.5", "10001", "٣"])
+def test_a_stream_of_an_odd_length_is_a_400(poor: FlaskClient, words: str) -> None:
+    """A length that is not sold is refused before anything is to be paid."""
+    answer = poor.get("/stream", query_string={"words": words})
+    assert answer.status_code == 400
+    assert "WWW-Authenticate" not in answer.headers
+    assert "from 1 to 10000" in answer.json["detail"]
 
 
 def test_browsers_of_any_origin_can_read_the_challenge(poor: FlaskClient) -> None:
