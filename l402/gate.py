@@ -227,12 +227,12 @@ class Gate:
     ) -> Outcome:
         """Ask the account of one token, at the price that holds for it."""
         try:
-            quote = terms.agreed(shown.grant, now, today)
+            msat = terms.agreed(shown.grant, now, today)
         except RateError as error:
             return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
-        if quote.msat == 0:
+        if msat == 0:
             return CurrentPayment(None)
-        return self.accounts.open(shown, terms, quote.msat, now, call)
+        return self.accounts.open(shown, terms, msat, now, call)
 
     def _offer(self, refused: Sequence[Refused], terms: Terms, today: Today) -> Outcome:
         """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""

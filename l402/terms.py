@@ -78,22 +78,22 @@ class Terms:
             return Reason.WRONG_NETWORK
         return Reason.EXPIRED if now >= token.grant.valid_until else None
 
-    def agreed(self, grant: Grant, now: float, today: Callable[[], Quote]) -> Quote:
-        """Return what a request costs the holder of `grant`: what he was offered, or today's.
+    def agreed(self, grant: Grant, now: float, today: Callable[[], Quote]) -> int:
+        """Return what a request costs who holds `grant`, in msat: what he was offered, or today's.
 
         Nobody who paid is refused because a price moved meanwhile: up to the invoice's end, and a
         little longer, a call costs what was asked; a pass, once bought for a constant price, keeps
         that price to its end.
         """
         if not self._sold_here(grant):
-            return today()
+            return today().msat
         returning = now < grant.starts_at + _WAY_BACK
         if grant.price and (returning or grant.kind == PASS):  # also if no rate can be had today
-            return Quote(grant.price, True, grant.rate)
+            return grant.price
         quote = today()
         if returning and quote.constant and not grant.price:  # a callable said it, until just now
-            return quote._replace(msat=min(quote.msat, grant.msat))
-        return quote
+            return min(quote.msat, grant.msat)
+        return quote.msat
 
     def refusal(self, grant: Grant, msat: int, now: float) -> Reason | None:
         """Return why the right `grant` does not cover a request of `msat`, or None if it does.
@@ -106,10 +106,9 @@ class Terms:
             return Reason.WRONG_KIND
         if now >= grant.ends_at or now >= grant.starts_at + self.valid_for:
             return Reason.EXPIRED
-        kept = grant.price and self._sold_here(grant)
-        if grant.kind == PASS and grant.msat < msat and not kept:
-            return Reason.PRICE_TOO_LOW
-        return None
+        if grant.kind != PASS or grant.msat >= msat or (grant.price and self._sold_here(grant)):
+            return None
+        return Reason.PRICE_TOO_LOW
 
     def narrowed(self, token: Token, msat: int, now: float) -> bool:
         """Tell whether a limit that a holder appended keeps this request out."""
@@ -123,10 +122,13 @@ class Terms:
 
     def _sold_here(self, grant: Grant) -> bool:
         """Tell whether `grant` was sold for this very endpoint and method, as what it sells now."""
-        sold = (grant.service, grant.kind, grant.endpoint, grant.method)
-        return self.sold_directly and sold == (
-            self.service, self.kind, self.endpoint, self.method
-        )  # fmt: skip
+        return (
+            grant.endpoint == self.endpoint
+            and grant.method == self.method
+            and grant.kind == self.kind
+            and grant.service == self.service
+            and self.sold_directly
+        )
 
     def _permits(self, grant: Grant, field: str, value: str, msat: int, now: float) -> bool:
         if field == "service":

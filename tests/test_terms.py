@@ -51,7 +51,7 @@ def token(*limits, **changes):
 
 def refusal(shown, wanted=TERMS, now=NOW, msat=None):
     if msat is None:
-        msat = wanted.agreed(shown.grant, now, lambda: PRICES.quote(wanted)).msat
+        msat = wanted.agreed(shown.grant, now, lambda: PRICES.quote(wanted))
     refused = wanted.locked(shown, now) or wanted.refusal(shown.grant, msat, now)
     return refused or (Reason.NARROWED if wanted.narrowed(shown, msat, now) else None)
 
@@ -118,8 +118,7 @@ def test_constant_price_that_rose():
 
 def agreed(view, now, today=11_000, constant=True, **changes):
     """What a request costs who holds such a grant."""
-    quote = view.agreed(token(**changes).grant, now, lambda: Quote(today, constant))
-    return quote.msat
+    return view.agreed(token(**changes).grant, now, lambda: Quote(today, constant))
 
 
 CALLS = terms(kind=CREDIT, uses=5)
@@ -160,8 +159,8 @@ def test_no_rate_is_asked_for_what_was_agreed():
     def nothing():
         raise AssertionError("a price was asked for")
 
-    assert TERMS.agreed(GRANT, NOW + HOUR - 1, nothing) == Quote(10_000, True, "USD 97000.5")
-    assert CALLS.agreed(GRANT._replace(kind=CREDIT), NOW, nothing).msat == 10_000
+    assert TERMS.agreed(GRANT, NOW + HOUR - 1, nothing) == 10_000
+    assert CALLS.agreed(GRANT._replace(kind=CREDIT), NOW, nothing) == 10_000
 
 
 def test_price_to_the_millisatoshi():
