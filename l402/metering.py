@@ -4,6 +4,7 @@ What is charged adds up in memory. It is taken where the view returns, or writte
 while a stream goes out (see `l402.streams`); what is set aside for it grows as it is used up.
 """
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Lock
@@ -19,6 +20,7 @@ class Tally:
     def __init__(self) -> None:
         self.charged = 0
         self.balance: int | None = None
+        self._covered: float = math.inf
         self._lock, self._closed = Lock(), False
 
     def charge(self, msat: int) -> None:
@@ -37,8 +39,10 @@ class Tally:
                     "charge() came after the answer was complete: charge before the view returns,"
                     " or within the generator that it answers with"
                 )
-            self._cover(self.charged + msat)
-            self.charged += msat
+            charged = self.charged + msat
+            if charged > self._covered:
+                self._cover(charged)
+            self.charged = charged
 
     def close(self) -> None:
         """Let nothing be charged any more."""
@@ -67,7 +71,8 @@ class Meter(Tally):
         super().__init__()
         self._uses, self._order, self._clock = uses, order, clock
         self._held = self.reserve = order.msat
-        self.balance, self._most = balance, most
+        self.balance, self._most = balance, math.inf if most is None else most
+        self._covered = min(self._held, self._most)
 
     def note(self, msat: int) -> None:
         """Write down that so much was charged, for good.
@@ -81,7 +86,7 @@ class Meter(Tally):
         self._uses.abandon(self._order.use_id)
 
     def _cover(self, msat: int) -> None:
-        if self._most is not None and msat > self._most:
+        if msat > self._most:
             raise CreditExhausted("narrowed", msat)
         while msat > self._held:
             lack = msat - self._held
@@ -90,3 +95,4 @@ class Meter(Tally):
             if isinstance(found, Short):
                 raise CreditExhausted("expired" if found.ended else "exhausted", msat)
             self._held, self.balance = found.held, found.balance
+        self._covered = min(self._held, self._most)

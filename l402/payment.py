@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
-from flask import Request, has_request_context, request
+from flask import Request, request
 from werkzeug.local import LocalProxy
 
 from l402.metering import Tally
@@ -83,14 +83,14 @@ def bind(asked: Request, payment: CurrentPayment) -> None:
 
 
 def _current() -> CurrentPayment:
-    payment = request.environ.get(_KEY) if has_request_context() else None
-    if payment is None:
+    try:  # a stream may come here for every word: nothing is asked twice
+        return cast(CurrentPayment, request.environ[_KEY])
+    except (RuntimeError, KeyError):
         raise RuntimeError(
             "current_payment is only there while a view under @paywall runs; in a streaming"
             " response, wrap the generator in flask.stream_with_context, or bind what it needs"
             " before, such as charge = current_payment.charge"
-        )
-    return cast(CurrentPayment, payment)
+        ) from None
 
 
 #: The payment that opened the current request; a `CurrentPayment`.

@@ -83,7 +83,7 @@ class Body:
         self._settle, self._farewell = settle, farewell
         # The view's own charges are for the answer as such.
         self._sent = self._due = meter.charged
-        self._held = bytearray()
+        self._held, self._share = bytearray(), meter.reserve // _SHARES
         self._next_write = float("-inf")
         self._settled = False
         self._paid = self._pay()
@@ -135,8 +135,8 @@ class Body:
         held, meter = self._held, self._meter
         for chunk in self._chunks:
             held += chunk.encode() if isinstance(chunk, str) else chunk
-            self._due = meter.charged
-            if self._goes_out(self._due, len(held)):
+            self._due = due = meter.charged
+            if due == self._sent or self._goes_out(due, len(held)):
                 yield bytes(held)
                 held.clear()
 
@@ -148,12 +148,8 @@ class Body:
 
     def _goes_out(self, due: int, size: int) -> bool:
         """Write down what is due, unless that is better done along with the next chunk."""
-        unsent = due - self._sent
-        if not unsent:
-            return True
         now = time.monotonic()
-        small = unsent * _SHARES < self._meter.reserve and size < _LONGEST
-        if small and now < self._next_write:
+        if now < self._next_write and due - self._sent < self._share and size < _LONGEST:
             return False
         self._next_write = max(self._next_write, now - _SLACK) + _EVERY
         self._meter.note(due)

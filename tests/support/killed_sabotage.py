@@ -34,10 +34,10 @@ class Sabotage:
 def _answers_before_it_takes() -> None:
     """The last use is taken along with the next one: one commit less, and one answer too early."""
     take = Uses.take
-    waiting: list[tuple[bytes, Any]] = []
+    waiting: list[tuple[bytes, Any, int | None]] = []
 
-    def put_off(self: Uses, use_id: bytes, answer: Any = None) -> Taken:
-        waiting.append((use_id, answer))
+    def put_off(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> Taken:
+        waiting.append((use_id, answer, msat))
         return take(self, *waiting.pop(0)) if len(waiting) > 1 else Taken(0, 0)
 
     Uses.take = put_off
@@ -122,8 +122,10 @@ def _sweeps_up_the_living() -> None:
 def _keeps_the_answer_after_the_charge() -> None:
     take = Uses.take
 
-    def take_then_keep(self: Uses, use_id: bytes, answer: Any = None) -> Taken:
-        taken = take(self, use_id)
+    def take_then_keep(
+        self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None
+    ) -> Taken:
+        taken = take(self, use_id, msat=msat)
         if answer is not None:
             with self.db.write() as connection:
                 replies.finish(connection, use_id.hex(), answer)
