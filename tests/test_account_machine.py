@@ -83,9 +83,11 @@ VIEWS = (
     View("picky", 3_000, uses=2, charge_on=frozenset({200, 404})),
     View("elsewhere", 2_000, uses=5, service="other"),
     View("sized", 4_000, uses=2, fixed=False),
+    View("metered", 2_000, credit=8_000, metered=True),
 )
 #: The other process runs a later release, in which one price has risen.
 LATER = tuple(View("rising", 18_000) if view.endpoint == "rising" else view for view in VIEWS)
+METERED = next(number for number, view in enumerate(VIEWS) if view.metered)
 OUTCOMES = {"200": 200, "201": 201, "404": 404, "500": 500, "raises": 500, "stream": 200}
 
 
@@ -120,14 +122,20 @@ class Process:
         price = view.msat if view.fixed else lambda: int(request.args["msat"])
         kind = {"valid_for": view.valid_for} if view.kind == PASS else {}
         kind |= {"uses": view.uses or None, "credit": view.credit // 1000 or None}
+        if view.metered:
+            kind["reserve"], price = view.msat // 1000, None
         sold = paywall(msat=price, service=view.service, charge_on=view.charge_on, **kind)
 
         def serve(outcome: str) -> Any:
             self.runs += 1
+            outcome, *charges = outcome.split("-")
+            charge = current_payment.charge
+            if outcome == "stream":
+                return Response((charge(int(m)) or "x" for m in charges) if charges else iter("xy"))
+            for msat in charges:
+                charge(int(msat))
             if outcome == "raises":
                 raise KeyError("a fault of the host's")
-            if outcome == "stream":
-                return Response(iter(["one", "two"]))
             told = {"run": self.runs, "paid": current_payment.paid, "left": current_payment.balance}
             return told, OUTCOMES[outcome]
 
@@ -177,7 +185,7 @@ class AccountMachine(RuleBasedStateMachine):
         self.ran: dict[Use, int] = {}
         self.late: list[Late] = []
         self.keyed: list[tuple[int, Request]] = []  # calls under an Idempotency-Key
-        self.steps = 0
+        self.steps = self.metered = 0
 
     def teardown(self) -> None:
         self.audit()
@@ -212,6 +220,29 @@ class AccountMachine(RuleBasedStateMachine):
         if keyed:
             self.keyed.append((process, asked))
         offer = self.send(process, asked, hangs=hangs)
+        return multiple() if offer is None else Key(offer)
+
+    @rule(
+        target=keys, process=any_process, key=keys, outcome=any_outcome,
+        charges=st.lists(st.sampled_from([0, 1, 500, 1_900, 2_000, 2_001]), max_size=4),
+        reads=st.none() | st.integers(1, 4), keyed=st.booleans(),
+    )  # fmt: skip
+    def meter(
+        self, process: int, key: Key, outcome: str, charges: list[int], reads: int | None,
+        keyed: bool,
+    ) -> Any:  # fmt: skip
+        """Call what charges as it goes on, and perhaps streams; the client may hang up."""
+        self.metered += 1
+        name = f"metered-{self.metered}" if keyed else None
+        asked = self.asked(process, METERED, (key,), outcome, name)
+        path = "-".join([asked.path, *map(str, charges)])
+        streams = "stream" in outcome
+        asked = replace(
+            asked, path=path, charges=tuple(charges), reads=reads if streams and charges else None
+        )
+        offer = self.send(process, asked)
+        if keyed and offer is None:
+            offer = self.send(process, asked)
         return multiple() if offer is None else Key(offer)
 
     @precondition(lambda self: self.keyed)
@@ -434,7 +465,9 @@ class AccountMachine(RuleBasedStateMachine):
         """Send a request, compare all of its answer with the model's, return what it offers."""
         its, verdict = self.processes[process], self.model.answer(asked)
         runs, served = its.runs, verdict.reason is None and verdict.earlier is None
+        hangs = hangs and not asked.view.metered
         hung = Late(verdict.use, its.gate.store.uses) if hangs and verdict.use else None
+        served |= verdict.use is not None
         query = [("msat", asked.view.msat), ("also", 1)]
         how = {
             "query_string": query[::-1] if rewritten else query,
@@ -447,6 +480,8 @@ class AccountMachine(RuleBasedStateMachine):
             its.gate.accounts, "settle", hung.settle if hung else its.gate.accounts.settle
         ):
             response = self.client(process, asked.keys, asked.path, **how)
+        if asked.view.metered:
+            self.read(asked, response)
         assert response.status_code == verdict.status, response.text
         assert its.runs - runs == served
         if verdict.reason:
@@ -454,7 +489,9 @@ class AccountMachine(RuleBasedStateMachine):
         if hung:
             self.late.append(hung)
         elif verdict.use:
-            self.model.resolve(verdict.use, asked.view.charges(verdict.status))
+            charged = asked.view.charges(verdict.status)
+            charged &= verdict.use.spent > 0 or not verdict.use.hung_up
+            self.model.resolve(verdict.use, charged)
         self.told(asked, verdict, response, hung is not None)
         if verdict.use:
             self.ran[verdict.use] = its.runs
@@ -463,11 +500,21 @@ class AccountMachine(RuleBasedStateMachine):
         response.close()
         return None
 
+    def read(self, asked: Request, response: Any) -> None:
+        """Read a metered answer, or so many chunks of it, and hang up."""
+        if asked.reads is None or response.is_json:
+            response.get_data()
+            return
+        chunks = iter(response.response)
+        for _ in range(asked.reads):
+            next(chunks, None)
+        response.close()
+
     def told(self, asked: Request, verdict: Verdict, response: Any, hung: bool) -> None:
         left = verdict.left
-        if verdict.use and not hung:
+        if verdict.use and not hung and not (asked.view.metered and asked.streams):
             left = self.model.balances[verdict.use.account].free
-        if asked.path.endswith("raises"):
+        if "raises" in asked.path:
             left = None
         assert response.headers.get("L402-Balance-Msat", type=int) == left
         assert ("Idempotency-Replayed" in response.headers) == (verdict.earlier is not None)
@@ -477,7 +524,8 @@ class AccountMachine(RuleBasedStateMachine):
             assert body["run"] == self.ran[verdict.earlier]
         elif verdict.use:
             assert body["run"] == self.ran[verdict.use]
-            assert (body["paid"], body["left"]) == (asked.view.msat, verdict.left)
+            paid = verdict.use.cost if asked.view.metered else asked.view.msat
+            assert (body["paid"], body["left"]) == (paid, verdict.left)
 
     def refused(
         self, process: int, asked: Request, verdict: Verdict, response: Any, head: bool

@@ -4,6 +4,7 @@ It says how every request is answered, and what is left afterwards. Amounts in m
 seconds.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -30,7 +31,10 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class View:
-    """A view on sale; `fixed` says that its price is a constant."""
+    """A view on sale; `fixed` says that its price is a constant.
+
+    What a `metered` call costs its view says, and `msat` is what is set aside for it at a time.
+    """
 
     endpoint: str
     msat: int
@@ -40,6 +44,7 @@ class View:
     valid_for: int = HOUR
     charge_on: frozenset[int] | None = None
     fixed: bool = True
+    metered: bool = False
 
     @property
     def kind(self) -> str:
@@ -87,6 +92,12 @@ class Key:
     caveats: tuple[str, ...] = ()
 
     @property
+    def most(self) -> float:
+        """What a metered call may cost."""
+        named = (caveat.partition("=")[::2] for caveat in self.caveats)
+        return min((int(value) for name, value in named if name == "paid_msat"), default=math.inf)
+
+    @property
     def authentic(self) -> bool:
         return "preimage=wrong" not in self.caveats
 
@@ -113,7 +124,8 @@ class Request:
     """A request: the keys that it shows, in their order, and its Idempotency-Key.
 
     `path` tells it from others under the same Idempotency-Key; `served` is the status with which
-    the view would answer it.
+    the view would answer it, and `charges` what it charges on the way if it is metered. Of an
+    answer that streams, a charge a chunk, the client reads `reads` chunks, or None for all.
     """
 
     view: View
@@ -121,6 +133,12 @@ class Request:
     served: int
     keys: tuple[Key, ...] = ()
     idempotency_key: str | None = None
+    charges: tuple[int, ...] = ()
+    reads: int | None = None
+
+    @property
+    def streams(self) -> bool:
+        return "stream" in self.path
 
 
 @dataclass(eq=False)
@@ -132,10 +150,17 @@ class Use:
     reserved_at: float
     state: State = State.HELD
     lapsed: bool = False
+    more: int = 0  # that was set aside later
+    spent: int = 0  # by what a metered call says
+    hung_up: bool = False
 
     @property
     def msat(self) -> int:
-        return self.request.view.msat
+        return self.request.view.msat + self.more
+
+    @property
+    def cost(self) -> int:
+        return self.spent if self.request.view.metered else self.msat
 
     @property
     def account(self) -> tuple[bytes, str]:
@@ -206,6 +231,8 @@ class Accounts:
         account = None if key.limited else own.token_id
         if view.kind == CREDIT:
             verdict = self._draw(own.token_id, request, lack)
+            if verdict.use and view.metered:
+                verdict = self._meter(verdict, key.most)
             return replace(verdict, token_id=account) if verdict.status == 402 else verdict
         if any(self._lack(held, view) is None for held in self._held(own.token_id, PASS)):
             return Verdict(request.served)
@@ -260,12 +287,43 @@ class Accounts:
         stuck = verdict.reason == "in_progress" or verdict.status == 402
         return self._draw(token_id, request, lack) if stuck and self.recover(token_id) else verdict
 
+    def _meter(self, verdict: Verdict, most: float) -> Verdict:
+        """Charge what a call charges while it is there: all of it, or none if it is no stream."""
+        use, left = verdict.use, verdict.left
+        assert use
+        request, balance = use.request, self.balances[use.account]
+        # The client goes, unless it reads up to the end, which comes after the last chunk.
+        use.hung_up = request.reads is not None and request.reads <= len(request.charges)
+        for msat in request.charges[: request.reads]:
+            due = use.spent + msat
+            if not self._cover(use, due, most):
+                if request.streams:
+                    use.hung_up = False
+                    break
+                self.resolve(use, charged=False)
+                reason = "narrowed" if due > most else "exhausted"
+                return Verdict(402, reason, use.token_id, balance.free, use)
+            use.spent = due
+        return replace(verdict, left=left if request.streams else balance.free)
+
+    def _cover(self, use: Use, msat: int, most: float) -> bool:
+        """Have as much set aside: another reserve, or as much as it takes, or what is left."""
+        balance, lack = self.balances[use.account], msat - use.msat
+        if lack <= 0 or msat > most:
+            return msat <= most
+        if balance.free < lack and not (self.recover(use.token_id) and balance.free >= lack):
+            return False
+        more = min(balance.free, max(lack, use.request.view.msat))
+        balance.free -= more
+        use.more += more
+        return True
+
     def _known(self, known: Use, request: Request, balance: Balance | None) -> Verdict:
         if known.request.path != request.path:
             return Verdict(422, "other_request")
         if known.state is State.HELD:
             return Verdict(409, "in_progress")
-        if "stream" in request.path:
+        if request.streams:
             return Verdict(409, "not_replayable")
         return Verdict(known.request.served, left=balance.free if balance else 0, earlier=known)
 
@@ -273,7 +331,8 @@ class Accounts:
         """Take a use or give it back; one that was given back meanwhile is debited again."""
         account, balance = use.account, self.balances[use.account]
         if use.state is State.HELD and charged:
-            self._enter(account, "use", use.msat)
+            balance.free += use.msat - use.cost
+            self._enter(account, "use", use.cost)
         elif use.state is State.HELD:
             balance.free += use.msat
             self._enter(account, "release", use.msat)
