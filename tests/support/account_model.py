@@ -4,7 +4,7 @@ It says how every request is answered, and what is left afterwards. Amounts in m
 seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -97,7 +97,7 @@ class Key:
         )
 
     def permits(self, view: View, now: float) -> bool:
-        allowed = {
+        allowed: dict[str, Callable[[str], bool]] = {
             "endpoint": lambda value: value == view.endpoint,
             "kind": lambda value: value == view.kind,
             "services": lambda value: value == view.service,
