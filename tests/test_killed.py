@@ -9,8 +9,8 @@ requests meet which kill is up to the machine.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,15 @@ _EVERYWHERE = (*POINTS, *[OUTSIDE] * 5, TOGETHER)
 _SOON = 3  # seconds that a broken build gets to put itself right
 
 
+@contextmanager
+def noting(found: list[str]) -> Iterator[None]:
+    """Note what did not come about in time, and go on."""
+    try:
+        yield
+    except TimeoutError as error:
+        found.append(str(error))
+
+
 def killing(
     folder: Path, database: str, kills: int, points: Sequence[str], sabotage: str = ""
 ) -> tuple[Counter[str], list[str]]:
@@ -40,15 +49,14 @@ def killing(
     killed, found = Counter[str](), list[str]()
     with closing(Store(database)) as store, closing(Fleet(folder, database, sabotage)) as fleet:
         load = Load(fleet, _SEED, patience)
-        try:
-            with load.running():
-                kill(load, kills, points, killed)
-            # Whoever asks for anything has the dead's uses given back.
+        with noting(found), load.running():
+            kill(load, kills, points, killed)
+        with noting(found):  # whoever asks for anything has the dead's uses given back
             await_(lambda: fleet.ask("/pass") and not in_flight(store), "quiet", 0.1, patience)
-            found += unbooked(Logs.read(folder / "logs"), store)
-            present_all(fleet, Logs.read(folder / "logs").credentials, patience)
-        except TimeoutError as error:
-            found.append(str(error))
+        logs = Logs.read(folder / "logs")
+        found += unbooked(logs, store)
+        with noting(found):
+            present_all(fleet, logs.credentials, patience)
         found += faults(Logs.read(folder / "logs"), store)
         assert fleet.killed() == killed.total()
     return killed, found

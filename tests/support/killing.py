@@ -281,7 +281,7 @@ def kill(load: Load, kills: int, points: Sequence[str], done: Counter[str]) -> N
             if point in (OUTSIDE, TOGETHER):
                 killed = _kill_outside(load, chance, together=point == TOGETHER)
             else:
-                killed = {_kill_inside(load.fleet, point)}
+                killed = _kill_inside(load.fleet, point)
             await_(lambda dead=killed: dead.isdisjoint(load.fleet.workers()), "a worker's end")
             done[point] += len(killed)
 
@@ -298,11 +298,19 @@ def _kill_outside(load: Load, chance: random.Random, together: bool) -> set[int]
     return killed
 
 
-def _kill_inside(fleet: Fleet, point: str) -> int:
+def _kill_inside(fleet: Fleet, point: str) -> set[int]:
     """Have the worker that comes to this point first kill itself."""
-    (fleet.folder / "armed" / point).touch()
-    await_(lambda: any((fleet.folder / "struck").iterdir()), point, 0.002)
-    (struck,) = (fleet.folder / "struck").iterdir()
+    # There is something to recover only if a worker died with a use in its hands.
+    points = ["view", point] if point.startswith("recover") else [point]
+    for each in reversed(points):
+        (fleet.folder / "armed" / each).touch()
+    return {_struck(fleet.folder / "struck", each) for each in points}
+
+
+def _struck(folder: Path, point: str) -> int:
+    """Wait until a worker killed itself there; give its process."""
+    await_(lambda: any(folder.glob(f"{point}.*")), point, 0.002)
+    (struck,) = folder.glob(f"{point}.*")
     struck.unlink()
     return int(struck.suffix[1:])
 
