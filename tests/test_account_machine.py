@@ -207,7 +207,7 @@ class AccountMachine(RuleBasedStateMachine):
     def draw(self, process: int, view: int, key: Key, outcome: str, keyed: bool, fate: str) -> Any:
         """Draw on credit; the view may hang, or its process die, and nobody knows how it ends."""
         name = f"call-{len(self.keyed)}" if keyed else None
-        asked = self.asked(process, view, (key,), outcome, name)
+        asked = self.asked(process, view, (self.living(key),), outcome, name)
         if keyed:
             self.keyed.append((process, asked))
         offer = self.send(process, asked, hangs=fate != "answers")
@@ -230,7 +230,7 @@ class AccountMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.keyed)
     @rule(
         which=st.integers(0, 2), beside=st.lists(keys, max_size=1), head=st.booleans(),
-        after=st.sampled_from([0, 0, DAY - 1, DAY]),
+        after=st.sampled_from([0, 0, 0, 0, DAY - 1, DAY]),
     )  # fmt: skip
     def repeat(self, which: int, beside: list[Key], head: bool, after: int) -> None:
         """Send a call again under its Idempotency-Key, perhaps with another token beside."""
@@ -243,9 +243,10 @@ class AccountMachine(RuleBasedStateMachine):
 
     @initialize(target=keys, process=any_process, view=any_credit_view)
     def begin(self, process: int, view: int) -> Any:
-        """Have an account with credit, and a pass that lasts longer."""
+        """Have an account with credit, and a pass that lasts longer; give a part of it away."""
         offer = self.buy(process, view, ())
-        return multiple(offer, self.buy(process, LONG, (offer,)))
+        part = Key(offer.payment, ("kind=credit",))
+        return multiple(offer, self.buy(process, LONG, (offer,)), part)
 
     @precondition(lambda self: len(self.model.token_ids()) < 4)
     @rule(target=keys, process=any_process, view=any_view)
@@ -446,6 +447,13 @@ class AccountMachine(RuleBasedStateMachine):
             return multiple()
         assert self.send(process, self.asked(process, view, (Key(offer),), "200")) is None
         return Key(offer)
+
+    def living(self, key: Key) -> Key:
+        """Give the key, or in the place of a dead one the newest that is not."""
+        model = self.model
+        good = [paid for paid in model.payments if paid.valid_until > model.now]
+        good = [paid for paid in good if not model.revoked(paid)]
+        return key if key.payment in good or not good else Key(good[-1])
 
     def asked(
         self, process: int, view: int, keys: tuple[Key, ...], outcome: str, key: str | None = None
