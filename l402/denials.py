@@ -42,6 +42,8 @@ class Reason(StrEnum):
     NODE_UNAVAILABLE = "node_unavailable"
 
 
+BALANCE = "L402-Balance-Msat"  # what is left of the credit that a request draws on
+
 _STATUS = {
     Reason.MALFORMED: (400, "bad_request"),
     Reason.NOT_FOUND: (403, "forbidden"),
@@ -81,16 +83,18 @@ class Denial:
             "error": _STATUS.get(self.reason, _PAYMENT_REQUIRED)[1],
             "reason": self.reason.value,
         }
-        if self.detail:
-            body["detail"] = self.detail
         if self.balance is not None:
             body["balance_msat"] = self.balance
+        if self.detail:
+            body["detail"] = self.detail
         if self.challenge:
             body |= self.challenge.body
         response = jsonify(body)
         response.status_code = self.status
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Authorization")
+        if self.balance is not None:
+            response.headers[BALANCE] = str(self.balance)
         if self.challenge:
             response.headers["WWW-Authenticate"] = self.challenge.header
         if self.retry_after is not None:

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from l402 import idempotency, signals
 from l402.accounts import UNRECORDED, Outcome
-from l402.denials import Denial, Reason
+from l402.denials import BALANCE, Denial, Reason
 from l402.errors import ConfigurationError, Malformed, StoreError
 from l402.gate import Gate
 from l402.limits import is_loopback
@@ -27,7 +27,6 @@ from l402.store.replies import Reply
 from l402.terms import Terms
 
 _log = logging.getLogger("l402")
-_BALANCE = "L402-Balance-Msat"  # what is left of the credit that the request drew on
 
 P = ParamSpec("P")
 
@@ -94,12 +93,12 @@ def paywall(
             require_unsold(asked)
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
+            call = app.ensure_sync(view) if asynchronous else view  # fails if it cannot be called
             outcome = _admission(gate, asks, asked)
             if not isinstance(outcome, CurrentPayment):
                 return _answered(gate, asks, asked, outcome)
             bind(asked, outcome)
-            run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
-            return _served(gate, asks, asked, outcome, run)
+            return _served(gate, asks, asked, outcome, partial(call, *args, **kwargs))
 
         mark(paid, view, terms)
         return paid
@@ -143,7 +142,7 @@ def _answered(gate: Gate, terms: Terms, asked: Request, outcome: Reply | Denial)
     """Answer without running the view: as before, or by a refusal."""
     if isinstance(outcome, Reply):
         response = idempotency.replayed(outcome)
-        response.headers[_BALANCE] = str(outcome.balance)
+        response.headers[BALANCE] = str(outcome.balance)
         return gate.mark(_private(gate, response))
     _warn_of_proxy(gate, asked)
     reason, endpoint = outcome.reason.value, terms.endpoint
@@ -175,7 +174,7 @@ def _served(
         except StoreError:  # what cannot be charged is not handed out
             response.close()
             return _answered(gate, terms, asked, UNRECORDED)
-        response.headers[_BALANCE] = str(payment.balance)
+        response.headers[BALANCE] = str(payment.balance)
     if charged:
         gate.count_use(payment)
     return gate.mark(response)

@@ -321,6 +321,8 @@ class AccountMachine(RuleBasedStateMachine):
         else:
             late.uses.release(late.use_id)
         self.model.resolve(late.use, late.charged)
+        if late.use.request.idempotency_key:
+            self.late.remove(late)  # the key is known until the end is told, once
 
     @precondition(lambda self: any(use.lapsed for use in self.model.held()))
     @rule(process=any_process)
@@ -467,6 +469,7 @@ class AccountMachine(RuleBasedStateMachine):
         head: bool = False, rewritten: bool = False, hangs: bool = False,
     ) -> Payment | None:  # fmt: skip
         """Send a request, compare all of its answer with the model's, return what it offers."""
+        asked = replace(asked, head=head)
         its, verdict = self.processes[process], self.model.answer(asked)
         runs, served = its.runs, verdict.reason is None and verdict.earlier is None
         hung = Late(verdict.use, its.gate.store.uses) if hangs and verdict.use else None

@@ -80,7 +80,6 @@ def test_a_broken_build_is_found_out(tmp_path: Path, database_url: str, name: st
     assert [fault for fault in found if sabotage.shows in fault], found
 
 
-@pytest.mark.xfail(strict=True, reason="what is taken late forgets the key of its call")
 def test_a_stopped_process_keeps_its_answer(store: Store) -> None:
     """A call whose process was silent for too long is charged, and then its repeat is replayed."""
     buy(store, 1)

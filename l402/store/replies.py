@@ -99,14 +99,7 @@ def claim(
 
     An answer past its end is forgotten here.
     """
-    row = {
-        "token_id": token_id,
-        "key": call.key.hex(),
-        "fingerprint": call.fingerprint.hex(),
-        "use_id": use_id,
-        "expires_at": now + RETENTION,
-        "now": now,
-    }
+    row = _row(call, token_id, use_id, now)
     if connection.execute(_CLAIM, row).first() is not None:
         return None
     names = {"token": token_id, "name": row["key"], "of": service}
@@ -118,6 +111,13 @@ def claim(
     return _told(found)
 
 
+def claim_again(
+    connection: Connection, call: Call, now: datetime, token_id: str, use_id: str
+) -> bool:
+    """Make the key the use's own again, after that was given back; False if it is another's."""
+    return connection.execute(_CLAIM, _row(call, token_id, use_id, now)).first() is not None
+
+
 def finish(connection: Connection, use_id: str, answer: Answer) -> None:
     """Keep the answer of a use that is taken in the same transaction."""
     row = {"the_status": answer.status, "the_headers": answer.headers, "the_body": answer.body}
@@ -127,6 +127,17 @@ def finish(connection: Connection, use_id: str, answer: Answer) -> None:
 def forget(connection: Connection, use_id: str) -> None:
     """Free the key of a use that is given back in the same transaction."""
     connection.execute(_FORGET, {"own": use_id})
+
+
+def _row(call: Call, token_id: str, use_id: str, now: datetime) -> dict[str, Any]:
+    return {
+        "token_id": token_id,
+        "key": call.key.hex(),
+        "fingerprint": call.fingerprint.hex(),
+        "use_id": use_id,
+        "expires_at": now + RETENTION,
+        "now": now,
+    }
 
 
 def _told(found: Any) -> Reply | Conflict:

@@ -1,13 +1,15 @@
 """Taking a use that was given back before its call ended: its process was silent for too long."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
 from l402.errors import StoreUnavailable
-from l402.store import balances, ledger
+from l402.store import balances, ledger, replies
 from l402.store.ledger import Account
+from l402.store.replies import Answer, Call
 from l402.store.tables import entry
 
 
@@ -26,8 +28,16 @@ class Taken:
 _NAMED = select(entry).where(entry.c.operation == bindparam("name"))
 
 
-def settle(connection: Connection, use_id: str) -> Taken:
+def settle(
+    connection: Connection,
+    use_id: str,
+    keyed: tuple[Call, datetime] | None = None,
+    answer: Answer | None = None,
+) -> Taken:
     """Find out what became of a use that is not in flight, and debit it if it was given back.
+
+    `keyed` is its call under an Idempotency-Key, and when it was made. If that was made again
+    meanwhile, the other one is charged and this is not.
 
     :raises StoreUnavailable: if the ledger does not know it
     """
@@ -41,7 +51,12 @@ def settle(connection: Connection, use_id: str) -> Taken:
     lent = _entry(connection, f"write_off:{use_id}")
     if resolved.kind == ledger.USE or _entry(connection, f"late:{use_id}"):
         return Taken(locked.balance, lent.msat if lent else 0)
-    return _debit(connection, use_id, resolved, locked.balance)
+    if keyed and not replies.claim_again(connection, *keyed, account.token_id, use_id):
+        return Taken(locked.balance, 0)
+    taken = _debit(connection, use_id, resolved, locked.balance)
+    if answer is not None:
+        replies.finish(connection, use_id, answer)
+    return taken
 
 
 def _debit(connection: Connection, use_id: str, given_back: Row[Any], balance: int) -> Taken:

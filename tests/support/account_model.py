@@ -121,6 +121,7 @@ class Request:
     served: int
     keys: tuple[Key, ...] = ()
     idempotency_key: str | None = None
+    head: bool = False
 
 
 @dataclass(eq=False)
@@ -206,7 +207,8 @@ class Accounts:
         account = None if key.limited else own.token_id
         if view.kind == CREDIT:
             verdict = self._draw(own.token_id, request, lack)
-            return replace(verdict, token_id=account) if verdict.status == 402 else verdict
+            lives = verdict.status == 402 and verdict.reason != "revoked"
+            return replace(verdict, token_id=account) if lives else verdict
         if any(self._lack(held, view) is None for held in self._held(own.token_id, PASS)):
             return Verdict(request.served)
         return Verdict(402, lack, account)
@@ -242,6 +244,8 @@ class Accounts:
         """Find the answer under the request's key, or reserve its price, in two tries."""
         view, name = request.view, (token_id, request.idempotency_key or "")
         balance = self.balances.get((token_id, view.service))
+        if balance and not self._brought((token_id, view.service)):
+            return Verdict(402, "revoked")
         known = self.kept.get(name)
         if known and self.now < known.reserved_at + ANSWER_KEPT_FOR:
             verdict = self._known(known, request, balance)
@@ -261,7 +265,7 @@ class Accounts:
         return self._draw(token_id, request, lack) if stuck and self.recover(token_id) else verdict
 
     def _known(self, known: Use, request: Request, balance: Balance | None) -> Verdict:
-        if known.request.path != request.path:
+        if (known.request.path, known.request.head) != (request.path, request.head):
             return Verdict(422, "other_request")
         if known.state is State.HELD:
             return Verdict(409, "in_progress")
@@ -279,6 +283,12 @@ class Accounts:
             self._enter(account, "release", use.msat)
             self.kept = {name: kept for name, kept in self.kept.items() if kept is not use}
         elif use.state is State.GIVEN_BACK and charged:
+            key = use.request.idempotency_key
+            kept = self.kept.get((use.token_id, key)) if key else None
+            if kept and kept.reserved_at + ANSWER_KEPT_FOR > use.reserved_at:
+                return  # its repeat is charged
+            if key:
+                self.kept[use.token_id, key] = use
             lent = max(0, use.msat - balance.free)
             balance.free -= use.msat - lent
             if lent:
