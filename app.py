@@ -66,7 +66,12 @@ def create_app() -> Flask:
         app,
         send_wildcard=True,
         allow_headers=["Authorization", "Content-Type", "Accept-Authenticate", "Idempotency-Key"],
-        expose_headers=["WWW-Authenticate", "Retry-After", "L402-Balance-Msat"],
+        expose_headers=[
+            "WWW-Authenticate",
+            "Retry-After",
+            "L402-Balance-Msat",
+            "Idempotency-Replayed",
+        ],
     )
     return app
 

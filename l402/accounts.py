@@ -107,7 +107,8 @@ class Accounts:
 
         What cannot be given back now will be, as soon as the store answers.
 
-        :raises StoreError: it could not be taken, and will be given back
+        :raises StoreError: it could not be taken, and will be given back; only if the store went
+            away within its very commit, it may have been taken all the same
         """
         if payment.use_id is None:
             return
@@ -150,6 +151,9 @@ class Accounts:
             return Denial(Reason.WRONG_LEDGER)
         if refused := self._recorded(shown):
             return refused
+        # Another payment than this token's own brought the credit; it may be revoked by itself.
+        if refusal and self.store.credits.revoked(shown.token_id, terms.service):
+            return Denial(Reason.REVOKED)
         order = Order(
             use_id=secrets.token_bytes(16),
             token_id=shown.token_id,
@@ -187,6 +191,7 @@ class Accounts:
         now = datetime.fromtimestamp(self.clock(), UTC)
         standing = self.store.payments.admit(sale(shown), now, now if self.strict else None)
         if standing.foreign:
+            self.store.ledger.forget()  # what is behind the URL may be another record by now
             return Denial(Reason.WRONG_LEDGER)
         if standing.revoked:
             return Denial(Reason.REVOKED)

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     RATE_UNAVAILABLE = "rate_unavailable"  # of the currency that the price is in
 
 
+BALANCE = "L402-Balance-Msat"  # what is left of the credit that a request draws on
+
 _STATUS = {
     Reason.MALFORMED: (400, "bad_request"),
     Reason.NOT_FOUND: (403, "forbidden"),
@@ -84,10 +86,10 @@ class Denial:
             "error": _STATUS.get(self.reason, _PAYMENT_REQUIRED)[1],
             "reason": self.reason.value,
         }
-        if self.detail:
-            body["detail"] = self.detail
         if self.balance is not None:
             body["balance_msat"] = self.balance
+        if self.detail:
+            body["detail"] = self.detail
         if self.challenge:
             body |= self.challenge.body
         return body
@@ -98,6 +100,8 @@ class Denial:
         response.status_code = self.status
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Authorization")
+        if self.balance is not None:
+            response.headers[BALANCE] = str(self.balance)
         if self.challenge:
             response.headers["WWW-Authenticate"] = self.challenge.header
         if self.retry_after is not None:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from io import BytesIO
 from urllib.parse import urlencode
 
 from flask import Request, Response
@@ -15,11 +16,16 @@ from flask import Request, Response
 from l402.errors import Malformed
 from l402.store.replies import Answer, Call, Reply
 
-#: The largest body that is kept to be sent again, bytes.
-LARGEST = 64 * 1024
+#: The largest body that is kept to be sent again, and the largest of a request with a key; bytes.
+LARGEST, LARGEST_REQUEST = 64 * 1024, 1024 * 1024
 _KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"|([!#-~]{1,255})')  # RFC 8941, or bare
 #: What belongs to one answer on one connection, or to one visitor.
-_NOT_KEPT = frozenset({"content-length", "date", "set-cookie", "connection", "transfer-encoding"})
+_NOT_KEPT = frozenset({
+    "content-length", "date", "set-cookie", "connection", "keep-alive", "proxy-authenticate",
+    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+#: Parts of an answer, which were right for the range or the validator that was asked with.
+_PARTIAL = (206, 304)
 
 
 def call(asked: Request) -> Callable[[], Call] | None:
@@ -40,8 +46,9 @@ def call(asked: Request) -> Callable[[], Call] | None:
 
 
 def answer(response: Response) -> Answer:
-    """Return what is kept of an answer; a stream or a large body is not."""
-    kept = not response.is_streamed and not response.direct_passthrough
+    """Return what is kept of an answer; a stream, a part or a large body is not."""
+    whole = response.status_code not in _PARTIAL
+    kept = whole and not response.is_streamed and not response.direct_passthrough
     body = response.get_data() if kept else None
     headers = [(k, v) for k, v in response.headers if k.lower() not in _NOT_KEPT]
     if body is not None and len(body) > LARGEST:
@@ -57,15 +64,20 @@ def replayed(reply: Reply) -> Response:
 
 
 def _fingerprint(asked: Request) -> bytes:
-    method = "GET" if asked.method == "HEAD" else asked.method
-    query = urlencode(sorted(asked.args.items(multi=True)))
-    body = sha256(_body(asked)).hexdigest()
-    return sha256("\n".join((method, asked.path, query, body)).encode()).digest()
+    # By name alone: the order of one name's values may mean something.
+    query = urlencode(sorted(asked.args.items(multi=True), key=lambda pair: pair[0]))
+    sent = (asked.mimetype, sha256(_body(asked)).hexdigest())
+    parts = (asked.method, asked.script_root, asked.path, query, *sent)
+    return sha256(json.dumps(parts).encode()).digest()
 
 
 def _body(asked: Request) -> bytes:
     """Return what tells one body from another; whoever read the form before us took the bytes."""
+    if asked.max_content_length is None or asked.max_content_length > LARGEST_REQUEST:
+        asked.max_content_length = LARGEST_REQUEST  # more is a 413
     data = asked.get_data()
+    if data:
+        asked.stream = BytesIO(data)  # a view may want to read it as it came
     if data or "form" not in vars(asked):
         return data
     sent = [[name, value] for name, value in asked.form.items(multi=True)]

@@ -14,6 +14,7 @@ from l402.terms import SAT, Amount, Terms
 
 Price = int | Callable[[], int]
 
+_NEVER_CHARGED = {402, 429, 503}  # they ask the caller to come again
 _MOST = 21 * 10**17  # msat: more than there is
 
 
@@ -136,6 +137,8 @@ def _statuses(charge_on: Collection[int] | None, sells_credit: bool) -> frozense
         raise ConfigurationError(
             f"paywall: charge_on={charge_on!r}; write statuses, for example {{200, 404}}"
         )
+    if never := statuses & _NEVER_CHARGED:
+        raise ConfigurationError(f"paywall: charge_on= names {min(never)}, which is never charged")
     return statuses
 
 

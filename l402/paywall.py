@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from l402 import idempotency, signals, streams
 from l402.accounts import UNRECORDED, Outcome
-from l402.denials import Denial, Reason
+from l402.denials import BALANCE, Denial, Reason
 from l402.errors import ConfigurationError, CreditExhausted, Malformed, StoreError
 from l402.gate import Gate
 from l402.limits import is_loopback
@@ -29,7 +29,6 @@ from l402.terms import Terms
 from l402.validation import Rejection
 
 _log = logging.getLogger("l402")
-_BALANCE = "L402-Balance-Msat"  # what is left of the credit that the request drew on
 
 P = ParamSpec("P")
 
@@ -110,14 +109,14 @@ def paywall(
             require_unsold(asked)
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
+            call = app.ensure_sync(view) if asynchronous else view  # fails if it cannot be called
             outcome = _admission(gate, asks, asked)
             if not isinstance(outcome, CurrentPayment):
                 return _answered(gate, asks, asked, outcome)
             if asks.metered and outcome.meter is None:
                 outcome.meter = Tally()  # free this time
             bind(asked, outcome)
-            run = partial(app.ensure_sync(view) if asynchronous else view, *args, **kwargs)
-            return _served(gate, asks, asked, outcome, run)
+            return _served(gate, asks, asked, outcome, partial(call, *args, **kwargs))
 
         mark(paid, view, terms)
         return paid
@@ -165,7 +164,7 @@ def _answered(
         return gate.mark(_private(gate, _response(gate.sender, outcome.given)))
     if isinstance(outcome, Reply):
         response = idempotency.replayed(outcome)
-        response.headers[_BALANCE] = str(outcome.balance)
+        response.headers[BALANCE] = str(outcome.balance)
         return gate.mark(_private(gate, response))
     _warn_of_proxy(gate, asked)
     reason, endpoint = outcome.reason.value, terms.endpoint
@@ -200,7 +199,7 @@ def _served(
         except StoreError:  # what cannot be charged is not handed out
             response.close()
             return _answered(gate, terms, asked, UNRECORDED)
-        response.headers[_BALANCE] = str(payment.balance)
+        response.headers[BALANCE] = str(payment.balance)
     if charged:
         gate.count_use(payment)
     return gate.mark(response)

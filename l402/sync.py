@@ -145,14 +145,21 @@ class Sync:
             busy = self._active or self._down or self._counted() or self._store.uses.holds()
             idle = 0 if busy else idle + 1
             self._active = False
-            if idle == _IDLE_TICKS:
-                break
+            if idle >= _IDLE_TICKS and self._ended():
+                return
             if not idle:
                 self._tick()
             # A slow view goes on in a process that is idle otherwise.
             self._keep_books()
+        self._ended(stopped=True)
+
+    def _ended(self, stopped: bool = False) -> bool:
+        """Let the thread end, unless a request came to rely on it just now."""
         with self._lock:
+            if self._active and not stopped:
+                return False
             self._thread = None
+            return True
 
     def _keep_books(self) -> None:
         """Say now and then that this process lives, and clear up after those that do not."""
@@ -160,15 +167,14 @@ class Sync:
         if now - self._chores_at < _CHORES_EVERY or self._down:
             return
         self._chores_at = now
-        try:
-            self._store.uses.renew()
-            self._store.uses.recover()
-            self._store.credits.expire()
-            self._store.replies.purge()
-        except StoreError as error:
-            _log.warning("the books of credit wait for the store: %s", error)
-        except Exception:
-            _log.exception("the books of credit could not be kept")
+        uses, credits, replies = self._store.uses, self._store.credits, self._store.replies
+        for chore in (uses.renew, uses.recover, credits.expire, replies.purge):
+            try:
+                chore()
+            except StoreError as error:
+                _log.warning("the books of credit wait for the store: %s", error)
+            except Exception:  # as in _tick; and one chore must not stop the others
+                _log.exception("the books of credit could not be kept")
 
     def _counted(self) -> bool:
         counts = (self._uses, self._challenges, self._use_counts, self._challenge_counts)

@@ -137,6 +137,8 @@ class Terms:
             return value == str(getattr(self, field))
         if field in ("ledger", "rate"):
             return value == str(getattr(grant, field))
+        if field.endswith("_valid_until") and field != f"{self.service}_valid_until":
+            return True  # an end of what is asked of another service
         if not (value.isascii() and value.isdigit() and len(value) <= 18):
             return False  # a limit that cannot be read refuses
         number = int(value)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -47,6 +47,7 @@ from support.account_model import (
     Key,
     Payment,
     Request,
+    State,
     Use,
     Verdict,
     View,
@@ -64,7 +65,7 @@ from l402.store.uses import Uses
 
 pytest_plugins = ["support.databases"]
 
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "100"))
 NO_LIMIT = "1000000/second"
 #: What has ended by the database's clock, which is not the model's.
 PAST = int(time.time()) - HOUR
@@ -76,7 +77,6 @@ VIEWS = (
     View("foreign", 10_000, service="other"),
     View("few_rows", 5_000, fixed=False),
     View("many_rows", 15_000, fixed=False),
-    View("rising", 12_000),
     View("lookup", 2_000, uses=5),
     View("big", 7_000, credit=20_000),
     View("once", 1_500, uses=1),
@@ -85,9 +85,10 @@ VIEWS = (
     View("sized", 4_000, uses=2, fixed=False),
     View("metered", 2_000, credit=8_000, metered=True),
 )
+METERED = next(number for number, view in enumerate(VIEWS) if view.metered)
 #: The other process runs a later release, in which one price has risen.
 LATER = tuple(View("rising", 18_000) if view.endpoint == "rising" else view for view in VIEWS)
-METERED = next(number for number, view in enumerate(VIEWS) if view.metered)
+LONG = [view.endpoint for view in VIEWS].index("long")
 OUTCOMES = {"200": 200, "201": 201, "404": 404, "500": 500, "raises": 500, "stream": 200}
 
 
@@ -120,7 +121,7 @@ class Process:
 
     def _sell(self, view: View) -> None:
         price = view.msat if view.fixed else lambda: int(request.args["msat"])
-        kind = {"valid_for": view.valid_for} if view.kind == PASS else {}
+        kind: dict[str, Any] = {"valid_for": view.valid_for} if view.kind == PASS else {}
         kind |= {"uses": view.uses or None, "credit": view.credit // 1000 or None}
         if view.metered:
             kind["reserve"], price = view.msat // 1000, None
@@ -209,17 +210,17 @@ class AccountMachine(RuleBasedStateMachine):
 
     @rule(
         target=keys, process=any_process, view=any_credit_view, key=keys, outcome=any_outcome,
-        keyed=st.booleans(), hangs=st.booleans(),
+        keyed=st.booleans(), fate=st.sampled_from(["answers", "hangs", "dies"]),
     )  # fmt: skip
-    def draw(
-        self, process: int, view: int, key: Key, outcome: str, keyed: bool, hangs: bool
-    ) -> Any:
-        """Draw on credit; the view may hang, and nobody knows how it will end."""
+    def draw(self, process: int, view: int, key: Key, outcome: str, keyed: bool, fate: str) -> Any:
+        """Draw on credit; the view may hang, or its process die, and nobody knows how it ends."""
         name = f"call-{len(self.keyed)}" if keyed else None
-        asked = self.asked(process, view, (key,), outcome, name)
+        asked = self.asked(process, view, (self.living(key),), outcome, name)
         if keyed:
             self.keyed.append((process, asked))
-        offer = self.send(process, asked, hangs=hangs)
+        offer = self.send(process, asked, hangs=fate != "answers")
+        if fate == "dies":
+            self.fall_silent(process)
         return multiple() if offer is None else Key(offer)
 
     @rule(
@@ -245,18 +246,38 @@ class AccountMachine(RuleBasedStateMachine):
             offer = self.send(process, asked)
         return multiple() if offer is None else Key(offer)
 
+    @rule(process=any_process, key=keys, outcome=any_outcome)
+    def come_again(self, process: int, key: Key, outcome: str) -> None:
+        """Ask for what the token was sold for, perhaps of a release with another price."""
+        view = VIEWS.index(next(v for v in VIEWS if v.endpoint == key.payment.view.endpoint))
+        self.send(process, self.asked(process, view, (key,), outcome))
+
+    @rule(process=any_process, key=keys, before=st.booleans())
+    def come_at_the_end(self, process: int, key: Key, before: bool) -> None:
+        """Ask for it when it ends, or in the last second before."""
+        self.wait_until(key.payment.ends_at - before)
+        self.come_again(process, key, "200")
+
     @precondition(lambda self: self.keyed)
-    @rule(which=st.integers(0, 2), beside=st.lists(keys, max_size=1), head=st.booleans())
-    def repeat(self, which: int, beside: list[Key], head: bool) -> None:
+    @rule(
+        which=st.integers(0, 2), beside=st.lists(keys, max_size=1), head=st.booleans(),
+        after=st.sampled_from([0, 0, 0, 0, DAY - 1, DAY]),
+    )  # fmt: skip
+    def repeat(self, which: int, beside: list[Key], head: bool, after: int) -> None:
         """Send a call again under its Idempotency-Key, perhaps with another token beside."""
         process, asked = self.keyed[-1 - which % len(self.keyed)]
+        name = asked.idempotency_key
+        begun = [use.reserved_at for use in self.model.uses if use.request.idempotency_key == name]
+        self.wait_until(max(begun, default=0) + after)
         again = replace(asked, keys=tuple(dict.fromkeys([*asked.keys, *beside])))
         self.send(process, again, head=head, rewritten=True)
 
     @initialize(target=keys, process=any_process, view=any_credit_view)
     def begin(self, process: int, view: int) -> Any:
-        """Have something to tell of."""
-        return self.buy(process, view, ())
+        """Have an account with credit, and a pass that lasts longer; give a part of it away."""
+        offer = self.buy(process, view, ())
+        part = Key(offer.payment, ("kind=credit",))
+        return multiple(offer, self.buy(process, LONG, (offer,)), part)
 
     @precondition(lambda self: len(self.model.token_ids()) < 4)
     @rule(target=keys, process=any_process, view=any_view)
@@ -303,8 +324,11 @@ class AccountMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(not use.lapsed for use in self.model.held()))
     @rule(process=any_process)
-    def fall_silent(self, process: int) -> None:
+    def stop(self, process: int) -> None:
         """A process dies, or is stopped for so long that its lease lapses."""
+        self.fall_silent(process)
+
+    def fall_silent(self, process: int) -> None:
         its = self.processes[process]
         names = [late.uses._lease.process for late in self.late if late.uses is its.gate.store.uses]
         with its.gate.store.db.write() as connection:
@@ -317,15 +341,19 @@ class AccountMachine(RuleBasedStateMachine):
         its.die()
 
     @precondition(lambda self: self.late)
-    @rule(which=st.integers(0, 99))
-    def come_back(self, which: int) -> None:
+    @rule(which=st.integers(0, 99), overdue=st.booleans())
+    def come_back(self, which: int, overdue: bool) -> None:
         """A call ends at last, in time or when its price was given back."""
-        late = self.late[-1 - which % len(self.late)]
+        given_back = [late for late in self.late if late.use.state is State.GIVEN_BACK]
+        some = given_back if overdue and given_back else self.late
+        late = some[-1 - which % len(some)]
         if late.charged:
             late.uses.take(late.use_id, late.answer)
         else:
             late.uses.release(late.use_id)
         self.model.resolve(late.use, late.charged)
+        if late.use.request.idempotency_key:
+            self.late.remove(late)  # the key is known until the end is told, once
 
     @precondition(lambda self: any(use.lapsed for use in self.model.held()))
     @rule(process=any_process)
@@ -340,8 +368,10 @@ class AccountMachine(RuleBasedStateMachine):
     def wait(self, which: int, before: bool) -> None:
         """Let time pass until something ends, or the last second before."""
         ends = sorted(end for end in self.ends() if end - before > self.model.now)
-        self.clock.now = ends[which % len(ends)] - before if ends else self.clock.now + HOUR
-        self.model.now = self.clock.now
+        self.wait_until(ends[which % len(ends)] - before if ends else self.model.now + HOUR)
+
+    def wait_until(self, moment: float) -> None:
+        self.clock.now = self.model.now = max(self.model.now, moment)
 
     @precondition(lambda self: self.model.ended())
     @rule(process=any_process)
@@ -451,6 +481,13 @@ class AccountMachine(RuleBasedStateMachine):
         assert self.send(process, self.asked(process, view, (Key(offer),), "200")) is None
         return Key(offer)
 
+    def living(self, key: Key) -> Key:
+        """Give the key, or in the place of a dead one the newest that is not."""
+        model = self.model
+        good = [paid for paid in model.payments if paid.valid_until > model.now]
+        good = [paid for paid in good if not model.revoked(paid)]
+        return key if key.payment in good or not good else Key(good[-1])
+
     def asked(
         self, process: int, view: int, keys: tuple[Key, ...], outcome: str, key: str | None = None
     ) -> Request:
@@ -463,13 +500,14 @@ class AccountMachine(RuleBasedStateMachine):
         head: bool = False, rewritten: bool = False, hangs: bool = False,
     ) -> Payment | None:  # fmt: skip
         """Send a request, compare all of its answer with the model's, return what it offers."""
+        asked = replace(asked, head=head)
         its, verdict = self.processes[process], self.model.answer(asked)
         runs, served = its.runs, verdict.reason is None and verdict.earlier is None
         hangs = hangs and not asked.view.metered
         hung = Late(verdict.use, its.gate.store.uses) if hangs and verdict.use else None
         served |= verdict.use is not None
         query = [("msat", asked.view.msat), ("also", 1)]
-        how = {
+        how: dict[str, Any] = {
             "query_string": query[::-1] if rewritten else query,
             "method": "HEAD" if head else "GET",
         }
@@ -545,7 +583,7 @@ class AccountMachine(RuleBasedStateMachine):
         gate = self.processes[process].gate
         _, text, _, invoice, *_ = response.headers["WWW-Authenticate"].split('"')
         preimage = gate.desk.node.settle(invoice)
-        raw = token.verify(gate.keys, Credential(decoded(text), preimage))
+        raw = token.verify(gate.keys, Credential(b64decode(text), preimage))
         if account is None:
             assert raw.token_id not in {paid.token_id for paid in self.model.payments}
         else:
@@ -580,18 +618,12 @@ class AccountMachine(RuleBasedStateMachine):
         )
 
 
-def decoded(text: str) -> bytes:
-    from base64 import b64decode
-
-    return b64decode(text)
-
-
 @cache
 def narrowed(text: str, caveats: tuple[str, ...]) -> str:
     """Append caveats as a holder does, who knows no key."""
     if not caveats:
         return text
-    held = Macaroon.deserialize(urlsafe_b64encode(decoded(text)).decode().rstrip("="))
+    held = Macaroon.deserialize(urlsafe_b64encode(b64decode(text)).decode().rstrip("="))
     for caveat in caveats:
         held.add_first_party_caveat(caveat)
     serialized: str = held.serialize()
@@ -607,7 +639,8 @@ def tell(database: Callable[[], str], examples: int) -> None:
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(lambda: AccountMachine(database), settings=how)
+    begin: Any = partial(AccountMachine, database)
+    run_state_machine_as_test(begin, settings=how)
 
 
 def test_accounts_on_sqlite(migrated: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -293,6 +294,29 @@ def test_the_revocation_of_one_payment_closes_what_it_opened(shop: Flask) -> Non
     assert ask(shop, client.authorization, "/quote").json["reason"] == "revoked"
 
 
+@pytest.mark.parametrize("by", ["payment", "service"])
+def test_revoked_credit_is_closed_to_the_accounts_other_tokens(shop: Flask, by: str) -> None:
+    """What only revoked payments brought is drawn on by no token, and no top-up revives it."""
+    client = client_of(shop)
+    client.get("/lookup/ada")
+    assert client.authorization
+    (bought,) = parse(client.authorization)
+    client.get("/foreign")
+    assert ask(shop, client.authorization, "/lookup/ada").status_code == 200
+    gate = shop.extensions["l402"]
+    if by == "payment":
+        payment_hash = macaroon.parse(bought.macaroon).identifier[2:34]
+        gate.store.revocations.revoke("payment", payment_hash.hex())
+    else:
+        later = datetime.fromtimestamp(gate.clock() + 1, UTC)
+        gate.store.revocations.revoke("service", "shop", issued_before=later)
+    gate.sync._read()
+    refused = ask(shop, client.authorization, "/lookup/ada")
+    assert (refused.status_code, refused.json["reason"]) == (402, "revoked")
+    assert challenged(refused) != token_id(client.authorization)
+    assert ask(shop, client.authorization, "/foreign").status_code == 200
+
+
 def test_credit_of_another_ledger_is_refused(
     make_app: Callable[..., Flask], tmp_path: Any, migrated: Any
 ) -> None:
@@ -351,3 +375,17 @@ def test_a_pass_is_served_without_sql_once_known(
     monkeypatch.setattr(gate.sync, "_read_at", time.monotonic() + 60)
     for path, shown in (("/dear", older), ("/quote", older), ("/dear", client.authorization)):
         assert ask(shop, shown, path).status_code == 200
+
+
+def test_an_end_for_one_service_narrows_that_service(shop: Flask) -> None:
+    """A holder may end what he hands on for each service; the others go on."""
+    client = client_of(shop)
+    client.get("/elsewhere")
+    client.get("/quote")
+    assert client.authorization
+    (shown,) = parse(client.authorization)
+    raw = append_caveat(shown.macaroon, "other_valid_until=1")
+    header = f"L402 {raw}:{shown.preimage.hex()}"
+    for token, answer in ((client.authorization, 200), (header, 402)):
+        assert ask(shop, token, "/quote").status_code == 200
+        assert ask(shop, token, "/elsewhere").status_code == answer

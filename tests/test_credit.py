@@ -309,3 +309,21 @@ def test_a_public_answer_is_not_charged_in_debug(shop: Flask) -> None:
     with pytest.raises(RuntimeError, match="shared cache"):
         client.get("/public")
     assert balance(shop, client.authorization) == BOUGHT
+
+
+def test_an_async_view_that_cannot_run_holds_nothing(
+    shop: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what async views need, the request fails before anything is reserved."""
+    client = holder(shop)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("install flask[async]")
+
+    monkeypatch.setattr(shop, "ensure_sync", fail)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="async"):
+            client.get("/awaited")
+    monkeypatch.undo()
+    assert balance(shop, client.authorization) == BOUGHT
+    assert not shop.extensions["l402"].store.uses.holds()

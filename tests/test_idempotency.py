@@ -273,3 +273,51 @@ def test_any_header_is_a_key_or_malformed(text: str) -> None:
         return
     assert read is not None
     assert len(read().key) == len(read().fingerprint) == 32
+
+
+def test_a_view_may_read_the_body_as_a_stream(app: Flask) -> None:
+    """Taking the fingerprint leaves the body where the view looks for it."""
+
+    @app.post("/count")
+    @paywall(sats=2, uses=5)
+    def count() -> str:
+        return str(len(request.stream.read()))
+
+    client = client_of(app)
+    assert client.post("/count", data=b"x" * 100, headers={"Idempotency-Key": "k"}).text == "100"
+
+
+def test_a_body_that_is_too_large_for_a_key_is_refused(shop: Shop) -> None:
+    """413, before anything is held of it; without a key it is the host's to judge."""
+    before, large = shop.left, b"x" * (idempotency.LARGEST_REQUEST + 1)
+    assert shop.send("a", "k", data=large).status_code == 413
+    assert (shop.runs, shop.left) == (0, before)
+    assert shop.send("a", data=large).status_code == 201
+
+
+def test_the_order_of_one_names_values_counts(shop: Shop) -> None:
+    """?a=1&a=2 and ?a=2&a=1 are two requests; the order of the names does not matter."""
+    keyed = {"Idempotency-Key": "k"}
+    for query, status in (("a=1&a=2&b=3", 201), ("b=3&a=1&a=2", 201), ("a=2&a=1&b=3", 422)):
+        answer = shop.client.post(f"/job/a?{query}", headers=keyed)
+        assert answer.status_code == status
+
+
+def test_head_and_get_are_two_requests(shop: Shop) -> None:
+    """The answer to a HEAD has no body to give to a GET."""
+    keyed = {"Idempotency-Key": "k"}
+    assert shop.client.head("/large", headers=keyed).status_code == 200
+    assert shop.client.get("/large", headers=keyed).status_code == 422
+
+
+def test_a_part_is_not_kept(app: Flask) -> None:
+    """A 304 answers a validator, a 206 a range: neither is given to who asked for the whole."""
+
+    @app.get("/partly")
+    @paywall(sats=2, uses=5)
+    def partly() -> Response:
+        return Response(status=304)
+
+    client, keyed = client_of(app), {"Idempotency-Key": "k"}
+    assert client.get("/partly", headers=keyed).status_code == 304
+    assert client.get("/partly", headers=keyed).json["reason"] == "not_replayable"

@@ -261,8 +261,13 @@ def test_every_limit_is_collected():
 
 def test_unknown_caveats_are_skipped():
     """Caveats of which we know nothing are no limits of ours."""
-    held = append(SOLD, "other_valid_until=1", "weather_capabilities=read", "no equals", "", "=")
+    held = append(SOLD, "weather_capabilities=read", "no equals", "", "=")
     assert verify(KEYS, held) == verify(KEYS, SOLD)
+
+
+def test_ends_for_other_services_are_limits():
+    """A token is a key to more than its own service, and may be narrowed for each."""
+    assert verify(KEYS, append(SOLD, "other_valid_until=1")).limits == (("other_valid_until", "1"),)
 
 
 def test_limits_may_be_written_with_blanks():

@@ -22,6 +22,7 @@ from support.wires import Wire
 from l402.errors import StoreUnavailable
 from l402.store import Store, leases, migrate
 from l402.store.orders import Reserved, Short
+from l402.store.replies import Answer, Call
 from l402.store.settlement import Taken
 from l402.store.tables import lease
 from l402.store.tables import use as use_table
@@ -522,3 +523,27 @@ def test_fork(funded: Store) -> None:
     )
     assert balance(funded) == (6_000, 0)
     assert len(funded.db.fetch(select(lease))) == 2
+
+
+def test_a_repeat_that_came_first_is_the_one_that_is_charged(funded: Store) -> None:
+    """A silent process's call was made again under its key and taken: it is not charged late."""
+    call = Call(b"k" * 32, b"f" * 32)
+    silent, again = order(), order()
+    assert isinstance(funded.uses.reserve(silent, NOW, call), Reserved)
+    silence(funded)
+    assert funded.uses.recover() == 1
+    assert isinstance(funded.uses.reserve(again, NOW, call), Reserved)
+    assert funded.uses.take(again.use_id, Answer(200, "[]", b"again")) == Taken(8_000, 0)
+    assert funded.uses.take(silent.use_id, Answer(200, "[]", b"late")) == Taken(8_000, 0)
+    assert kinds(funded) == ["purchase", "release", "use"]
+
+
+def test_what_no_request_holds_is_given_back(funded: Store) -> None:
+    """A reservation that was committed although its request was told otherwise comes back."""
+    asked = order()
+    funded.uses.reserve(asked, NOW)
+    funded.uses._held.clear()  # as when the answer to the commit was lost, and the next try too
+    assert balance(funded) == (8_000, 2_000)
+    funded.uses.renew()
+    assert balance(funded) == (10_000, 0)
+    assert not funded.uses.holds()

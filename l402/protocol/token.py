@@ -154,6 +154,6 @@ def _limits(grant: Grant, caveats: tuple[str, ...], preimage: bytes) -> tuple[tu
         key, _, value = (part.strip() for part in caveat.partition("="))
         if key == "preimage" and value.lower() != preimage.hex():
             raise Invalid("the token was narrowed to another preimage")
-        if key in fields:
-            limits.append((fields[key], value))
+        if key in fields or key.endswith("_valid_until"):
+            limits.append((fields.get(key, key), value))
     return tuple(limits)

@@ -68,6 +68,16 @@ _GOOD = select(
     )
 )
 _LONG_AGO = datetime(2009, 1, 3, tzinfo=UTC)
+#: Whether there is a balance, and no payment behind it that is still good.
+_REVOKED = select(
+    exists()
+    .where(
+        credit.c.token_id == bindparam("token", type_=Key),
+        credit.c.service == bindparam("of", type_=Key),
+    )
+    .label("has"),
+    _GOOD.scalar_subquery().label("good"),
+)
 _CLOCK = select(DatabaseNow())
 
 
@@ -85,6 +95,14 @@ class Credits:
         """
         rows = self.db.fetch(_OF, {"token": token_id.hex()})
         return [Credit(row.service, row.balance, row.reserved, row.ends_at) for row in rows]
+
+    def revoked(self, token_id: bytes, service: str) -> bool:
+        """Tell whether an account has credit for a service, all of it bought by revoked payments.
+
+        :raises StoreError: if it could not be read
+        """
+        (found,) = self.db.fetch(_REVOKED, {"token": token_id.hex(), "of": service})
+        return bool(found.has) and not found.good
 
     def adjust(
         self, token_id: str, service: str, msat: int, *, why: str, operation: str, now: datetime

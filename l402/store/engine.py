@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain, repeat
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -25,6 +26,7 @@ LEISURE = 600.0
 _ROWS = 1000
 #: Upper ends of the pauses, in seconds, before a transaction that lost a race runs again.
 _PAUSES = (0.005, 0.02, 0.08, 0.2)
+_MORE_TRIES = 10
 
 _VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
@@ -57,6 +59,7 @@ class Database:
         self.url = parse(url)
         self._engines = _engines(self.url, sqlite_synchronous)
         self._checked = False
+        self.checks = 0  # how often the schema was found to be ours
         _LIVE.add(self)
 
     def __repr__(self) -> str:
@@ -121,7 +124,7 @@ class Database:
         :raises StoreError: as `read`, when it fails otherwise or too often
         """
         deadline = time.monotonic() + PATIENCE
-        for pause in _PAUSES:
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1], _MORE_TRIES)):
             try:
                 return operation()
             except Interrupted:
@@ -156,6 +159,7 @@ class Database:
         if found != SCHEMA_VERSION:
             raise outdated(self.url, found)
         self._checked = True
+        self.checks += 1
 
     def _create(self) -> None:
         """Make the tables of a database in memory, which no migration from outside can reach."""

@@ -34,6 +34,8 @@ LAPSED = (
     .order_by(use.c.reserved_at)
     .limit(bindparam("most"))
 )
+#: The uses of one process.
+OWN = select(use.c.use_id).where(use.c.process == bindparam("process", type_=Key))
 LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 
 #: Ends a use, whoever is first; the second one only while its process is silent.

@@ -115,14 +115,16 @@ class Ledger:
     def __init__(self, db: Database) -> None:
         self.db = db
         self._id: str | None = None
+        self._checks = 0
 
     def id(self) -> str:
-        """Give this ledger's id, 32 hex digits; it is read once.
+        """Give this ledger's id, 32 hex digits; it is read once, and again after a fault.
 
         :raises StoreError: if it could not be read
         """
-        if self._id is None:
+        if self._id is None or self._checks != self.db.checks:
             ((self._id,),) = self.db.fetch(ID)
+            self._checks = self.db.checks
         return self._id
 
     def forget(self) -> None:

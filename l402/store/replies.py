@@ -99,14 +99,7 @@ def claim(
 
     An answer past its end is forgotten here.
     """
-    row = {
-        "token_id": token_id,
-        "key": call.key.hex(),
-        "fingerprint": call.fingerprint.hex(),
-        "use_id": use_id,
-        "expires_at": now + RETENTION,
-        "now": now,
-    }
+    row = _row(call, token_id, use_id, now)
     if connection.execute(_CLAIM, row).first() is not None:
         return None
     names = {"token": token_id, "name": row["key"], "of": service}
@@ -116,6 +109,18 @@ def claim(
     if found.fingerprint != row["fingerprint"]:
         return Conflict.OTHER_REQUEST
     return _told(found)
+
+
+def claim_again(
+    connection: Connection, call: Call, now: datetime, token_id: str, use_id: str
+) -> bool:
+    """Make the key the use's own again, after that was given back; False if it is another's."""
+    row = _row(call, token_id, use_id, now)
+    if connection.execute(_CLAIM, row).first() is not None:
+        return True
+    names = {"token": token_id, "name": row["key"], "of": ""}
+    found = connection.execute(_FOUND, names).first()
+    return found is not None and found.use_id == use_id
 
 
 def finish(connection: Connection, use_id: str, answer: Answer) -> None:
@@ -132,6 +137,17 @@ def forget(connection: Connection, use_id: str) -> None:
 def lose(connection: Connection, use_id: str) -> None:
     """Keep that a use was charged in part, and that its answer cannot be given again."""
     finish(connection, use_id, Answer(200, "[]", None))
+
+
+def _row(call: Call, token_id: str, use_id: str, now: datetime) -> dict[str, Any]:
+    return {
+        "token_id": token_id,
+        "key": call.key.hex(),
+        "fingerprint": call.fingerprint.hex(),
+        "use_id": use_id,
+        "expires_at": now + RETENTION,
+        "now": now,
+    }
 
 
 def _told(found: Any) -> Reply | Conflict:

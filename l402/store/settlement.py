@@ -4,6 +4,7 @@ Also when it was given back before its call ended, because its process was silen
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from l402.errors import StoreUnavailable
 from l402.store import balances, ledger, replies
 from l402.store.ledger import Account
+from l402.store.replies import Answer, Call
 from l402.store.tables import entry
 
 
@@ -52,10 +54,19 @@ def give_back(connection: Connection, found: Any) -> int:
     return balance
 
 
-def settle(connection: Connection, use_id: str, msat: int | None) -> Taken:
+def settle(
+    connection: Connection,
+    use_id: str,
+    msat: int | None,
+    keyed: tuple[Call, datetime] | None = None,
+    answer: Answer | None = None,
+) -> Taken:
     """Find out what became of a use that is not in flight, and debit what it was not charged yet.
 
     `msat` is what it costs in all, if not what was reserved.
+
+    `keyed` is its call under an Idempotency-Key, and when it was made. If that was made again
+    meanwhile, the other one is charged and this is not.
 
     :raises StoreUnavailable: if the ledger does not know it
     """
@@ -71,7 +82,12 @@ def settle(connection: Connection, use_id: str, msat: int | None) -> Taken:
     due = (resolved.msat if msat is None else msat) - charged
     if due <= 0 or _entry(connection, f"late:{use_id}"):
         return Taken(locked.balance, lent.msat if lent else 0)
-    return _debit(connection, use_id, resolved, due, locked.balance)
+    if keyed and not replies.claim_again(connection, *keyed, account.token_id, use_id):
+        return Taken(locked.balance, 0)
+    taken = _debit(connection, use_id, resolved, due, locked.balance)
+    if answer is not None:
+        replies.finish(connection, use_id, answer)
+    return taken
 
 
 def _debit(

@@ -6,6 +6,7 @@ whoever races, and a call that runs again after a lost commit finds out what was
 metered call is served its row grows: by what is charged for good, and by what is set aside.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,17 +16,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from l402.errors import StoreError
 from l402.forks import in_child
 from l402.store import balances, leases, meters, replies, settlement
 from l402.store.driver import Statement
 from l402.store.engine import Database
-from l402.store.faults import Interrupted
 from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
 from l402.store.settlement import Taken
 from l402.store.tables import Key, credit, insertion, use
+
+_log = logging.getLogger("l402.store")
 
 _ADD_USE = Statement(
     insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
@@ -49,9 +52,10 @@ class Uses:
     def _begin(self) -> None:
         """Hold nothing yet, also in a forked child: its parent's uses are its parent's."""
         self._lease = leases.Lease()
-        self._held: set[bytes] = set()
-        self._adrift: set[bytes] = set()  # whose outcome the store did not tell
+        self._held: dict[bytes, tuple[Call, datetime] | None] = {}
+        self._unsure = False  # whether the store left the outcome of a use untold
         self._reserved_lately = False
+        self._reserves = False  # whether it ever did
 
     def reserve(
         self, order: Order, now: datetime, call: Call | None = None
@@ -63,12 +67,17 @@ class Uses:
 
         :raises StoreError: if it could not be reserved; what may have been is given back
         """
-        outcome = self._reserve(order, now, call)
-        stuck = isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS
-        if stuck and self._unblock(order.token_id.hex()):
+        self._held[order.use_id] = (call, now) if call else None
+        outcome: Reserved | Short | Reply | Conflict | None = None
+        try:
             outcome = self._reserve(order, now, call)
-        if isinstance(outcome, Reserved):
-            self._held.add(order.use_id)
+            stuck = isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS
+            if stuck and self._unblock(order.token_id.hex()):
+                outcome = self._reserve(order, now, call)
+        finally:
+            if not isinstance(outcome, Reserved):
+                self._held.pop(order.use_id, None)
+                self._unsure = self._unsure or outcome is None  # it may have been committed
         return outcome
 
     def extend(
@@ -107,13 +116,13 @@ class Uses:
 
         :raises StoreError: if it could not be taken; do not serve then, it will be given back
         """
-        key = use_id.hex()
+        key, keyed = use_id.hex(), self._held.get(use_id)
 
         def spend() -> Taken:
             with self.db.write() as connection:
                 found = leases.RESOLVE.run(connection, {"own": key})
                 if found is None:
-                    return settlement.settle(connection, key, msat)
+                    return settlement.settle(connection, key, msat, keyed, answer)
                 cost = found.msat if msat is None else msat
                 balance = settlement.spend(connection, found, cost)
                 if answer is not None:
@@ -133,13 +142,14 @@ class Uses:
 
     def abandon(self, use_id: bytes) -> None:
         """Leave a use to `renew`: nobody is there any more who would resolve it."""
-        self._adrift.add(use_id)
+        self._unsure = True
+        self._held.pop(use_id, None)
 
     def renew(self) -> None:
         """Extend the lease of this process, if it holds uses or held one since the last time.
 
-        Call it at least every `leases.RENEW` seconds. It also gives back the uses whose taking
-        or giving back failed.
+        Call it at least every `leases.RENEW` seconds. It also gives back the uses of this process
+        that no request of it holds any more, because the store did not tell what became of them.
 
         :raises StoreError: if the store does not answer
         """
@@ -148,8 +158,13 @@ class Uses:
             begun = time.monotonic()
             self.db.run(self._write_lease)
             self._lease.note(begun)
-        for use_id in list(self._adrift):
-            self.release(use_id)
+        if self._reserves:
+            # In this order: what is reserved after the look is not seen, what was before is held.
+            own = self.db.fetch(leases.OWN, {"process": self._lease.process})
+            for row in own:
+                if bytes.fromhex(row.use_id) not in self._held:
+                    self.db.run(partial(self._give_back, row.use_id))
+            self._unsure = False
 
     def recover(self, limit: int = 100) -> int:
         """Give back the uses of processes whose lease has lapsed, the oldest first.
@@ -163,7 +178,7 @@ class Uses:
 
     def holds(self) -> bool:
         """Tell whether this process has uses in flight."""
-        return bool(self._held or self._adrift)
+        return bool(self._held) or self._unsure
 
     def _reserve(
         self, order: Order, now: datetime, call: Call | None
@@ -183,13 +198,9 @@ class Uses:
                     self._lease.write(connection)
             return outcome
 
-        self._reserved_lately = True
+        self._reserved_lately = self._reserves = True
         begun = time.monotonic() if self._lease.due() else None
-        try:
-            outcome = self.db.run(once)
-        except Interrupted:
-            self._adrift.add(order.use_id)
-            raise
+        outcome = self.db.run(once)
         if begun is not None and isinstance(outcome, Reserved):
             self._lease.note(begun)
         return outcome
@@ -232,9 +243,14 @@ class Uses:
 
     def _sweep(self, lapsed: Sequence[Row[Any]]) -> int:
         """Give each back in a transaction of its own, so that no two wait for each other."""
-        keys = [row.use_id for row in lapsed]
-        given_back = [self.db.run(partial(self._give_back, key, lapsed=True)) for key in keys]
-        return sum(balance is not None for balance in given_back)
+        given_back = 0
+        for row in lapsed:
+            try:
+                balance = self.db.run(partial(self._give_back, row.use_id, lapsed=True))
+                given_back += balance is not None
+            except StoreError as error:  # one account's damaged books must not stop the others'
+                _log.warning("a use of a silent process could not be given back: %s", error)
+        return given_back
 
     def _forget(self, processes: list[str]) -> None:
         with self.db.write() as connection:
@@ -246,11 +262,11 @@ class Uses:
 
     @contextmanager
     def _resolving(self, use_id: bytes) -> Iterator[None]:
-        """Let go of a use once it is resolved; until then it is for `renew` to give back."""
+        """Let go of a use; if it could not be resolved, it is for `renew` to give back."""
+        resolved = False
         try:
             yield
-        except BaseException:  # also what ends a worker's thread
-            self._adrift.add(use_id)
-            raise
-        self._held.discard(use_id)
-        self._adrift.discard(use_id)
+            resolved = True
+        finally:  # also when a worker's thread is ended
+            self._unsure = self._unsure or not resolved
+            self._held.pop(use_id, None)

@@ -5,7 +5,7 @@ seconds.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -108,7 +108,7 @@ class Key:
         )
 
     def permits(self, view: View, now: float) -> bool:
-        allowed = {
+        allowed: dict[str, Callable[[str], bool]] = {
             "endpoint": lambda value: value == view.endpoint,
             "kind": lambda value: value == view.kind,
             "services": lambda value: value == view.service,
@@ -135,6 +135,7 @@ class Request:
     idempotency_key: str | None = None
     charges: tuple[int, ...] = ()
     reads: int | None = None
+    head: bool = False
 
     @property
     def streams(self) -> bool:
@@ -233,7 +234,8 @@ class Accounts:
             verdict = self._draw(own.token_id, request, lack)
             if verdict.use and view.metered:
                 verdict = self._meter(verdict, key.most)
-            return replace(verdict, token_id=account) if verdict.status == 402 else verdict
+            lives = verdict.status == 402 and verdict.reason != "revoked"
+            return replace(verdict, token_id=account) if lives else verdict
         if any(self._lack(held, view) is None for held in self._held(own.token_id, PASS)):
             return Verdict(request.served)
         return Verdict(402, lack, account)
@@ -269,6 +271,8 @@ class Accounts:
         """Find the answer under the request's key, or reserve its price, in two tries."""
         view, name = request.view, (token_id, request.idempotency_key or "")
         balance = self.balances.get((token_id, view.service))
+        if balance and not self._brought((token_id, view.service)):
+            return Verdict(402, "revoked")
         known = self.kept.get(name)
         if known and self.now < known.reserved_at + ANSWER_KEPT_FOR:
             verdict = self._known(known, request, balance)
@@ -319,7 +323,7 @@ class Accounts:
         return True
 
     def _known(self, known: Use, request: Request, balance: Balance | None) -> Verdict:
-        if known.request.path != request.path:
+        if (known.request.path, known.request.head) != (request.path, request.head):
             return Verdict(422, "other_request")
         if known.state is State.HELD:
             return Verdict(409, "in_progress")
@@ -338,6 +342,12 @@ class Accounts:
             self._enter(account, "release", use.msat)
             self.kept = {name: kept for name, kept in self.kept.items() if kept is not use}
         elif use.state is State.GIVEN_BACK and charged:
+            key = use.request.idempotency_key
+            kept = self.kept.get((use.token_id, key)) if key else None
+            if kept and kept.reserved_at + ANSWER_KEPT_FOR > use.reserved_at:
+                return  # its repeat is charged
+            if key:
+                self.kept[use.token_id, key] = use
             lent = max(0, use.msat - balance.free)
             balance.free -= use.msat - lent
             if lent:

@@ -43,8 +43,8 @@ POINTS = (
     "release-uncommitted", "release-committed",
     "recover-uncommitted", "recover-committed",
 )  # fmt: skip
-#: The kill that comes from another process, at any time.
-OUTSIDE = "outside"
+#: Kills that come from another process at any time: of one worker, or of all of them.
+OUTSIDE, TOGETHER = "outside", "together"
 #: Which statement, of which doing, makes a point.
 _STATEMENTS = {
     ("purchase", "INSERT INTO l402_payment"): "purchase-written",

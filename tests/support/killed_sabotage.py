@@ -158,10 +158,10 @@ SABOTAGES = {
         _gives_back_then_resolves, ("release-committed",), "reserved"
     ),
     "debits what it read before": Sabotage(
-        _debits_what_it_read_before, (OUTSIDE,), "audit: balance and reserved", 30
+        _debits_what_it_read_before, (OUTSIDE,), "audit: balance and reserved", 20
     ),
     "sweeps up the living": Sabotage(
-        _sweeps_up_the_living, (OUTSIDE,), "was given back while its process lived", 30
+        _sweeps_up_the_living, (OUTSIDE,), "was given back while its process lived", 20
     ),
     "keeps the answer after the charge": Sabotage(
         _keeps_the_answer_after_the_charge, ("take-committed",), "a key got 0 answers", 20

@@ -25,7 +25,7 @@ from pathlib import Path
 from l402.nodes.simulated import SimulatedNode
 from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
-from support.killed_app import FAILED, OUTSIDE
+from support.killed_app import FAILED, OUTSIDE, TOGETHER
 
 WITHIN = 60  # seconds
 _TESTS = Path(__file__).parents[1]
@@ -111,6 +111,9 @@ class Fleet:
         self._process.terminate()
         try:
             self._process.wait(WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # its workers notice, and end
+            raise
         finally:
             self._listener.close()
 
@@ -167,7 +170,7 @@ class Load:
         finally:
             self.over.set()
             for thread in threads:
-                thread.join(WITHIN)
+                thread.join(2 * WITHIN)
         if faults := [thread.fault for thread in threads if thread.fault]:
             raise faults[0]
         assert not any(thread.is_alive() for thread in threads)
@@ -271,32 +274,43 @@ def ask(
 
 
 def kill(load: Load, kills: int, points: Sequence[str], done: Counter[str]) -> None:
-    """Kill workers, at every point in turn; count in `done` how often at each."""
+    """Kill workers, at every point in turn; count in `done` how many at each."""
     chance = random.Random(load.seed)
     while done.total() < kills:
         for point in chance.sample(points, len(points))[: kills - done.total()]:
-            if point == OUTSIDE:
-                killed = _kill_outside(load, chance.randrange(12))
+            if point in (OUTSIDE, TOGETHER):
+                killed = _kill_outside(load, chance, together=point == TOGETHER)
             else:
                 killed = _kill_inside(load.fleet, point)
-            await_(lambda pid=killed: pid not in load.fleet.workers(), "the killed worker's end")
-            done[point] += 1
+            await_(lambda dead=killed: dead.isdisjoint(load.fleet.workers()), "a worker's end")
+            done[point] += len(killed)
 
 
-def _kill_outside(load: Load, answers: int) -> int:
-    """Kill a worker when so many more requests were answered, whatever it is at."""
-    end = load.answers.total() + answers
-    await_(lambda: load.answers.total() >= end and load.fleet.workers(), "answers", 0.001)
-    killed = load.fleet.workers()[0] if answers % 2 else load.fleet.workers()[-1]
-    os.kill(killed, signal.SIGKILL)
+def _kill_outside(load: Load, chance: random.Random, together: bool) -> set[int]:
+    """Kill a worker, or all, some requests and a moment later, whatever they are at."""
+    end = load.answers.total() + chance.randrange(12)
+    moment = chance.uniform(0.0005, 0.02)
+    await_(lambda: load.answers.total() >= end and load.fleet.workers(), "answers", moment)
+    workers = load.fleet.workers()
+    killed = set(workers if together else [chance.choice(workers)])
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
     return killed
 
 
-def _kill_inside(fleet: Fleet, point: str) -> int:
+def _kill_inside(fleet: Fleet, point: str) -> set[int]:
     """Have the worker that comes to this point first kill itself."""
-    (fleet.folder / "armed" / point).touch()
-    await_(lambda: any((fleet.folder / "struck").iterdir()), point, 0.002)
-    (struck,) = (fleet.folder / "struck").iterdir()
+    # There is something to recover only if a worker died with a use in its hands.
+    points = ["view", point] if point.startswith("recover") else [point]
+    for each in reversed(points):
+        (fleet.folder / "armed" / each).touch()
+    return {_struck(fleet.folder / "struck", each) for each in points}
+
+
+def _struck(folder: Path, point: str) -> int:
+    """Wait until a worker killed itself there; give its process."""
+    await_(lambda: any(folder.glob(f"{point}.*")), point, 0.002)
+    (struck,) = folder.glob(f"{point}.*")
     struck.unlink()
     return int(struck.suffix[1:])
 
