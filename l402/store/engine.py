@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import chain, repeat
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -26,7 +25,6 @@ LEISURE = 600.0
 _ROWS = 1000
 #: Upper ends of the pauses, in seconds, before a transaction that lost a race runs again.
 _PAUSES = (0.005, 0.02, 0.08, 0.2)
-_MORE_TRIES = 10
 
 _VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
@@ -124,7 +122,7 @@ class Database:
         :raises StoreError: as `read`, when it fails otherwise or too often
         """
         deadline = time.monotonic() + PATIENCE
-        for pause in chain(_PAUSES, repeat(_PAUSES[-1], _MORE_TRIES)):
+        for pause in _PAUSES:
             try:
                 return operation()
             except Interrupted:
