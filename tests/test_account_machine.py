@@ -225,7 +225,7 @@ class AccountMachine(RuleBasedStateMachine):
     @rule(
         target=keys, process=any_process, key=keys,
         outcome=st.sampled_from(["stream", "stream", "200", "404", "raises"]),
-        charges=st.lists(st.sampled_from([0, 1, 500, 1_900, 2_000, 2_600]), max_size=3),
+        charges=st.lists(st.sampled_from([0, 0, 0, 1, 500, 1_900, 2_000, 2_600]), max_size=3),
         reads=st.none() | st.integers(1, 4), keyed=st.booleans(),
     )  # fmt: skip
     def meter(
