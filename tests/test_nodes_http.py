@@ -103,18 +103,15 @@ def test_cookies_are_not_kept():
 
 def test_connects_anew_after_the_node_closed():
     """A connection that the node closed between two calls does not spoil the second."""
-    closed = threading.Event()
 
     def once(_request):
         yield http_answer(200, {})
-        closed.set()
 
     with serving(once) as server:
         client = JsonClient(server.url, HEADERS)
         for _ in range(3):
-            closed.clear()
             assert client.get("/", PATIENT).status == 200
-            assert closed.wait(10)
+            server.await_closed()
         assert server.connections == 3
 
 

@@ -456,7 +456,7 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     assert (made.first, made.balance) == (not after, 500)
     owned, booked = totals(store)
     assert owned == booked == 17_500
-    assert not store.uses._adrift
+    assert not store.uses._unsure
 
 
 @pytest.mark.postgres

@@ -127,6 +127,11 @@ class Server:
         while not self.ending.wait(0.01):
             yield b"."
 
+    def await_closed(self) -> None:
+        """Return once every connection so far is closed."""
+        for thread in self._threads[1:]:
+            thread.join(10)
+
     def close(self) -> None:
         """End all connections and wait for the server's threads."""
         self.ending.set()
