@@ -13,7 +13,7 @@ from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED
 from l402.store.revocations import hits
-from l402.store.tables import Key, credit, entry, payment
+from l402.store.tables import Key, credit, payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ _ENDED = (
 )
 #: How far back a sweep looks although the one before it found nothing there.
 _OVERLAP = timedelta(days=1)
-_DONE = select(entry).where(entry.c.operation == bindparam("operation"))
 _HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
 _GOOD = select(
     exists().where(
@@ -122,7 +121,7 @@ class Credits:
             with self.db.write(durable=True) as connection:
                 row = balances.lock(connection, account)
                 name = f"hand:{operation}"
-                if done := connection.execute(_DONE, {"operation": name}).first():
+                if done := connection.execute(ledger.NAMED, {"operation": name}).first():
                     _require_same(done, account, msat)
                     return Adjusted(False, row.balance if row else 0)
                 good = connection.execute(_GOOD, {"token": token_id, "of": service}).scalar()
