@@ -12,7 +12,7 @@ from l402.store.clock import DatabaseNow
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED
-from l402.store.revocations import hits
+from l402.store.revocations import HIT
 from l402.store.tables import Key, credit, payment
 
 
@@ -56,14 +56,13 @@ _ENDED = (
 )
 #: How far back a sweep looks although the one before it found nothing there.
 _OVERLAP = timedelta(days=1)
-_HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
 _GOOD = select(
     exists().where(
         payment.c.token_id == bindparam("token", type_=Key),
         payment.c.service == bindparam("of", type_=Key),
         payment.c.kind == CREDIT,
         payment.c.status == GRANTED,
-        not_(exists().where(_HIT)),
+        not_(exists().where(HIT)),
     )
 )
 _LONG_AGO = datetime(2009, 1, 3, tzinfo=UTC)
