@@ -34,7 +34,7 @@ from l402.validation import Rejection
 
 _log = logging.getLogger("l402.accounts")
 
-RETRY_STORE = 2  # seconds, for Retry-After
+_RETRY_STORE = 2  # seconds, for Retry-After
 _RETRY_UNSETTLED = 3
 _RETRY_IN_PROGRESS = 1
 #: How often, and how far apart, a payment in flight is asked for before the caller is told to wait.
@@ -43,7 +43,7 @@ _SETTLEMENT_TRIES, _SETTLEMENT_PAUSE = 4, 0.25
 #: What came of a request: admitted, answered before, refused, or rejected by the view's own check.
 Outcome = CurrentPayment | Reply | Denial | Rejection
 
-UNRECORDED = Denial(Reason.STORE_UNAVAILABLE, retry_after=RETRY_STORE)
+UNRECORDED = Denial(Reason.STORE_UNAVAILABLE, retry_after=_RETRY_STORE)
 
 _CONFLICTS = {
     Conflict.IN_PROGRESS: Denial(Reason.IN_PROGRESS, retry_after=_RETRY_IN_PROGRESS),

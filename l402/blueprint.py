@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, jsonify, request
 
-from l402.accounts import sale
+from l402.accounts import UNRECORDED, sale
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, StoreError
 from l402.gate import Gate
@@ -47,7 +47,7 @@ def _credential(gate: Gate) -> Response:
     except Invalid:
         pass
     except StoreError:
-        return Denial(Reason.STORE_UNAVAILABLE, retry_after=2).response()
+        return UNRECORDED.response()
     return Denial(Reason.NOT_FOUND, detail="no paid token of ours was shown").response()
 
 

@@ -27,7 +27,7 @@ from l402.store.clock import Moment
 from l402.store.credits import Credit
 from l402.store.engine import LEISURE, Database
 from l402.store.payments import GRANTED, PASS, REVOKED
-from l402.store.revocations import hits
+from l402.store.revocations import HIT
 from l402.store.states import CredentialState, PaymentState
 from l402.store.tables import Key, credential, credit, payment, revocation
 
@@ -35,14 +35,9 @@ from l402.store.tables import Key, credential, credit, payment, revocation
 SHORTEST_PREFIX = 6
 _MOST_FOUND = 10
 
-_HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
-_REVOKED = or_(payment.c.status == REVOKED, exists().where(_HIT))
+_REVOKED = or_(payment.c.status == REVOKED, exists().where(HIT))
 _WHY = (
-    select(revocation.c.why)
-    .where(_HIT)
-    .order_by(revocation.c.revoked_at)
-    .limit(1)
-    .scalar_subquery()
+    select(revocation.c.why).where(HIT).order_by(revocation.c.revoked_at).limit(1).scalar_subquery()
 )
 _TOKEN = payment.c.token_id
 _OWN = payment.c.token_id == credential.c.token_id

@@ -12,8 +12,8 @@ from l402.store.clock import DatabaseNow
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED
-from l402.store.revocations import hits
-from l402.store.tables import Key, credit, entry, payment
+from l402.store.revocations import HIT
+from l402.store.tables import Key, credit, payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,13 @@ _ENDED = (
 )
 #: How far back a sweep looks although the one before it found nothing there.
 _OVERLAP = timedelta(days=1)
-_DONE = select(entry).where(entry.c.operation == bindparam("operation"))
-_HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
 _GOOD = select(
     exists().where(
         payment.c.token_id == bindparam("token", type_=Key),
         payment.c.service == bindparam("of", type_=Key),
         payment.c.kind == CREDIT,
         payment.c.status == GRANTED,
-        not_(exists().where(_HIT)),
+        not_(exists().where(HIT)),
     )
 )
 _LONG_AGO = datetime(2009, 1, 3, tzinfo=UTC)
@@ -122,7 +120,7 @@ class Credits:
             with self.db.write(durable=True) as connection:
                 row = balances.lock(connection, account)
                 name = f"hand:{operation}"
-                if done := connection.execute(_DONE, {"operation": name}).first():
+                if done := connection.execute(ledger.NAMED, {"operation": name}).first():
                     _require_same(done, account, msat)
                     return Adjusted(False, row.balance if row else 0)
                 good = connection.execute(_GOOD, {"token": token_id, "of": service}).scalar()

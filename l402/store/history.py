@@ -3,7 +3,7 @@
 from sqlalchemy import Integer, bindparam, select
 
 from l402.store.engine import Database
-from l402.store.ledger import Entry
+from l402.store.ledger import NAMED, Entry
 from l402.store.tables import Key, entry
 
 #: Entries that are shown of a balance.
@@ -18,7 +18,6 @@ _LATEST = (
     .order_by(entry.c.entry_id.desc())
     .limit(bindparam("most", type_=Integer))
 )
-_DONE = select(entry).where(entry.c.operation == bindparam("operation"))
 
 
 class History:
@@ -40,5 +39,5 @@ class History:
 
         :raises StoreError: if it could not be read
         """
-        found = self.db.fetch(_DONE, {"operation": f"hand:{identifier}"})
+        found = self.db.fetch(NAMED, {"operation": f"hand:{identifier}"})
         return Entry(**found[0]._mapping) if found else None

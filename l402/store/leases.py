@@ -34,9 +34,9 @@ LAPSED = (
     .order_by(use.c.reserved_at)
     .limit(bindparam("most"))
 )
+LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 #: The uses of one process.
 OWN = select(use.c.use_id).where(use.c.process == bindparam("process", type_=Key))
-LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 
 #: Ends a use, whoever is first; the second one only while its process is silent.
 _RESOLVE = delete(use).where(use.c.use_id == bindparam("own", type_=Key)).returning(use)

@@ -67,6 +67,8 @@ _ADD = Statement(
     )})
     .inline()
 )  # fmt: skip
+#: The entry of one operation.
+NAMED = select(entry).where(entry.c.operation == bindparam("operation"))
 _START = select(func.min(entry.c.entry_id)).where(entry.c.at >= bindparam("since"))
 _ENTRIES = (
     select(entry)

@@ -9,7 +9,7 @@ from sqlalchemy import Row, bindparam, exists, func, literal, not_, select, unio
 from l402.store import balances, ledger
 from l402.store.clock import Moment
 from l402.store.engine import Database
-from l402.store.revocations import CONCERNED, hits
+from l402.store.revocations import CONCERNED, HIT
 from l402.store.tables import Key, credential, credit, insertion, payment
 
 PASS = "pass"  # noqa: S105 - a kind of right
@@ -80,16 +80,7 @@ _PASSES = (
     payment.c.kind == PASS,
     payment.c.status == GRANTED,
     payment.c.ends_at > bindparam("now", type_=Moment()),
-    not_(
-        exists().where(
-            hits(
-                payment.c.token_id,
-                payment.c.payment_hash,
-                payment.c.service,
-                payment.c.issued_at,
-            )
-        )
-    ),
+    not_(exists().where(HIT)),
 )
 _RIGHTS = (
     select(payment).where(*_PASSES).order_by(payment.c.presented_at.desc()).limit(_MOST_RIGHTS)

@@ -65,6 +65,9 @@ def hits(
     )
 
 
+#: The same for a row of the payment table.
+HIT = hits(payment.c.token_id, payment.c.payment_hash, payment.c.service, payment.c.issued_at)
+
 #: Whether any revocation concerns a token, by the parameters token_id, payment_hash, service and
 #: issued_at.
 CONCERNED = exists().where(

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row
 
 from l402.errors import StoreUnavailable
 from l402.store import balances, ledger, replies
 from l402.store.ledger import Account
 from l402.store.replies import Answer, Call
-from l402.store.tables import entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,6 @@ class Taken:
 
     balance: int
     written_off: int
-
-
-_NAMED = select(entry).where(entry.c.operation == bindparam("name"))
 
 
 def spend(connection: Connection, found: Any, msat: int) -> int:
@@ -107,7 +103,7 @@ def _debit(
 
 
 def _entry(connection: Connection, operation: str) -> Row[Any] | None:
-    return connection.execute(_NAMED, {"name": operation}).first()
+    return connection.execute(ledger.NAMED, {"operation": operation}).first()
 
 
 def _enter(connection: Connection, kind: str, found: Any, msat: int, owned: int) -> None:

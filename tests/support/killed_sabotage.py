@@ -5,6 +5,7 @@ They agree with themselves as long as no process dies, or none races another.
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,10 @@ from support.killed_app import OUTSIDE
 
 @dataclass(frozen=True)
 class Sabotage:
-    """A way to break the build, the points at which a kill shows it, and a part of the verdict."""
+    """A way to break the build, the points at which a kill shows it, and a part of the verdict.
+
+    What shows by chance alone gets more kills.
+    """
 
     apply: Callable[[], None]
     points: tuple[str, ...]
@@ -117,6 +121,13 @@ def _sweeps_up_the_living() -> None:
     of_one = everything.where(use.c.token_id == leases.bindparam("token"))
     sync._INTERVAL, sync._CHORES_EVERY = 0.01, 0.0
     leases.LAPSED, leases.LAPSED_OF, leases.RESOLVE_LAPSED = everything, of_one, leases.RESOLVE
+    take = Uses.take
+
+    def dawdle(self: Uses, use_id: bytes, answer: Any = None) -> Taken:
+        time.sleep(0.03)  # as long as a real view takes, or nobody would see it swept up
+        return take(self, use_id, answer)
+
+    Uses.take = dawdle
 
 
 def _keeps_the_answer_after_the_charge() -> None:
@@ -158,7 +169,7 @@ SABOTAGES = {
         _gives_back_then_resolves, ("release-committed",), "reserved"
     ),
     "debits what it read before": Sabotage(
-        _debits_what_it_read_before, (OUTSIDE,), "audit: balance and reserved", 20
+        _debits_what_it_read_before, (OUTSIDE,), "audit: balance and reserved", 40
     ),
     "sweeps up the living": Sabotage(
         _sweeps_up_the_living, (OUTSIDE,), "was given back while its process lived", 20
@@ -167,6 +178,6 @@ SABOTAGES = {
         _keeps_the_answer_after_the_charge, ("take-committed",), "a key got 0 answers", 20
     ),
     "charges a repeat again": Sabotage(
-        _charges_a_repeat_again, ("view", OUTSIDE), "kept is None", 24
+        _charges_a_repeat_again, ("view", OUTSIDE), "kept is None", 48
     ),
 }
