@@ -27,11 +27,11 @@ from l402.payment import CurrentPayment
 from l402.prices import Prices, Quote, Today
 from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
-from l402.protocol.token import CREDIT, Token
+from l402.protocol.token import CREDIT, PASS, Token
 from l402.store import Store
 from l402.store.replies import Call
 from l402.store.revocations import Revoked
-from l402.sync import Sync
+from l402.sync import MAX_AGE, Sync
 from l402.terms import Terms
 from l402.validation import rejection
 
@@ -123,7 +123,10 @@ class Gate:
 
         :raises PriceError: the view's price is none that can be sold at
         """
-        self.sync.refresh()  # no price is older than a second
+        fresh = self.sync.refresh() <= MAX_AGE  # also of prices
+        now = self.clock()
+        if header and fresh and (again := self._again(header, terms, now)) is not None:
+            return again
         if self.prices.free(terms):
             return rejection(terms.validate) or CurrentPayment(None)
         try:
@@ -132,7 +135,6 @@ class Gate:
             return Denial(Reason.MALFORMED, detail=str(error))
         except Invalid:
             tokens, reason = (), Reason.INVALID
-        now = self.clock()
         keys = [shown for shown in tokens if not terms.locked(shown, now)]
         if keys:
             return self._open(keys, terms, now, address, call)
@@ -185,6 +187,18 @@ class Gate:
         if payment.token:
             self.sync.count_use(payment.token.token_id, self.clock())
 
+    def _again(self, header: str, terms: Terms, now: float) -> Outcome | None:
+        """Judge a pass that has opened this before, unless anything but its limit has changed."""
+        tokens = self.verified.get(header)
+        if tokens is None or len(tokens) != 1 or (opened := tokens[0].opened.get(terms)) is None:
+            return None
+        shown, (until, ends, edition) = tokens[0], opened
+        if now >= until or edition is not self.prices.edition or not shown.booked:
+            return None
+        if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
+            return Denial(Reason.RATE_LIMITED, retry_after=wait)
+        return CurrentPayment(shown, terms.service, shown.grant.msat, ends)
+
     def _open(
         self,
         keys: Sequence[Token],
@@ -226,13 +240,19 @@ class Gate:
         call: Callable[[], Call | None] | None,
     ) -> Outcome:
         """Ask the account of one token, at the price that holds for it."""
+        edition = self.prices.edition
         try:
             msat = terms.agreed(shown.grant, now, today)
         except RateError as error:
             return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
         if msat == 0:
             return CurrentPayment(None)
-        return self.accounts.open(shown, terms, msat, now, call)
+        outcome = self.accounts.open(shown, terms, msat, now, call)
+        if terms.kind == PASS and isinstance(outcome, CurrentPayment):
+            constant = self.prices.constant(terms)
+            if until := terms.opened_until(shown, constant, now):
+                shown.opened[terms] = until, outcome.ends, edition
+        return outcome
 
     def _offer(self, refused: Sequence[Refused], terms: Terms, today: Today) -> Outcome:
         """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""

@@ -41,10 +41,14 @@ class Prices:
     def __init__(self, configured: Configured, rates: Rates) -> None:
         self._configured, self._rates = configured, rates
         self._set: dict[tuple[str, str, str], int] = {}
+        #: Another object whenever prices of run time changed.
+        self.edition = object()
 
     def learn(self, prices: Iterable[Price]) -> None:
         """Have these prices, and no others of run time, in force from now on."""
-        self._set = {(each.service, each.endpoint, each.method): each.msat for each in prices}
+        known = {(each.service, each.endpoint, each.method): each.msat for each in prices}
+        if known != self._set:
+            self._set, self.edition = known, object()
 
     def check(self, sold: Iterable[Terms]) -> None:
         """See that each price of the configuration is of something sold, and can be reckoned.

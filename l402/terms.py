@@ -110,6 +110,18 @@ class Terms:
             return None
         return Reason.PRICE_TOO_LOW
 
+    def opened_until(self, token: Token, price: object, now: float) -> int:
+        """Return until when the pass of `token` opens this by itself; 0 if that must be asked anew.
+
+        In unix seconds. `price` is the one in force: only in msat it is sure to stay what it is.
+        """
+        grant = token.grant
+        agreed = grant.price and self._sold_here(grant)
+        covered = agreed or (isinstance(price, int) and grant.msat >= price)
+        if not covered or token.limits or self.validate or self.refusal(grant, grant.msat, now):
+            return 0
+        return min(grant.ends_at, grant.valid_until, grant.starts_at + self.valid_for)
+
     def narrowed(self, token: Token, msat: int, now: float) -> bool:
         """Tell whether a limit that a holder appended keeps this request out."""
         grant = token.grant

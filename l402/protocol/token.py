@@ -17,7 +17,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from l402.errors import Invalid
 from l402.protocol import macaroon
@@ -66,7 +66,8 @@ class Token:
     `limits` are what holders appended under our keys, as pairs of a `Grant` field and its text.
     `signed_by` is the position in the key ring of the secret that signed. `booked` is set once
     the record has taken note of the payment, in this process; `others` are the grants, by payment
-    hash, of further passes of the account that the record was seen to hold.
+    hash, of further passes of the account that the record was seen to hold. `opened` is what it
+    opened in this process, and all that has to be looked at when it is shown there again.
     """
 
     payment_hash: bytes
@@ -76,6 +77,7 @@ class Token:
     signed_by: int = 0
     booked: bool = field(default=False, compare=False)
     others: Mapping[bytes, Grant] = field(default_factory=dict, compare=False)
+    opened: dict[object, Any] = field(default_factory=dict, compare=False)
 
 
 def mint(keys: KeyRing, payment_hash: bytes, token_id: bytes, grant: Grant) -> bytes:
