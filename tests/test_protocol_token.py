@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from l402.errors import Invalid, Malformed
 from l402.protocol import macaroon
 from l402.protocol.authorization import Credential
-from l402.protocol.keys import KeyRing
+from l402.protocol.keys import KeyRing, hmac_sha256
 from l402.protocol.token import PASS, Grant, Token, mint, verify
 
 KEYS = KeyRing([b"k" * 32])
@@ -66,7 +66,7 @@ def append(credential, *caveats):
         text = caveat.encode()
         assert len(text) < 128
         body += b"\x02" + bytes([len(text)]) + text + b"\0"
-        signature = macaroon._hmac(signature, text)
+        signature = hmac_sha256(signature, text)
     return Credential(body + b"\0\x06\x20" + signature, credential.preimage)
 
 

@@ -20,6 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _KEPT_OPEN = 100  # connections at most; there are no more than calls at a time
+#: A time-out is not set anew for less than this, seconds: it costs a wait for the interpreter lock.
+_COARSE = 0.02
 
 
 class Transport(HTTPAdapter):
@@ -107,7 +109,8 @@ class _TimedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._end = time.monotonic() + (sock.gettimeout() or 0.0)
+        self._within = sock.gettimeout() or 0.0
+        self._end = time.monotonic() + self._within
 
     def readable(self) -> bool:
         return True
@@ -116,7 +119,9 @@ class _TimedReader(io.RawIOBase):
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._sock.settimeout(left)
+        if left < self._within - _COARSE:
+            self._within = left
+            self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

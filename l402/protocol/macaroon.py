@@ -19,6 +19,7 @@ from pymacaroons import Macaroon as _PyMacaroon
 from pymacaroons.serializers import BinarySerializer
 
 from l402.errors import Invalid, Malformed
+from l402.protocol.keys import hmac_sha256
 
 #: Never empty: pymacaroons and Go serialise an empty location differently.
 LOCATION = "l402"
@@ -40,9 +41,9 @@ class Macaroon:
 
     def signed_by(self, root_key: bytes) -> bool:
         """Tell whether the signature ends the HMAC chain that begins with `root_key`."""
-        link = _hmac(_hmac(_KEY_GENERATOR, root_key), self.identifier)
+        link = hmac_sha256(hmac_sha256(_KEY_GENERATOR, root_key), self.identifier)
         for caveat in self.caveats:
-            link = _hmac(link, caveat.encode())
+            link = hmac_sha256(link, caveat.encode())
         return hmac.compare_digest(link, self.signature)
 
 
@@ -133,7 +134,3 @@ def _text(caveat: bytes) -> str:
         return caveat.decode()
     except UnicodeDecodeError as error:
         raise Invalid("the macaroon has a caveat that is not UTF-8") from error
-
-
-def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, sha256)
