@@ -12,10 +12,10 @@ from l402.nodes.remote import RemoteNode
 _SAT = 1000  # msat; LNbits counts nothing smaller
 _NO_WALLET = "the key is of no wallet of this LNbits; copy the wallet's invoice key"
 
-#: What a status means, wherever it is answered.
+#: What a status means, wherever it is answered, and in how many seconds a caller may try again.
 _REFUSALS = {
-    401: "no key reached LNbits; does a proxy strip X-Api-Key?",
-    429: "LNbits limits how often it may be asked; raise its rate limit (LNBITS_RATE_LIMIT_NO)",
+    401: ("no key reached LNbits; does a proxy strip X-Api-Key?", 5),
+    429: ("LNbits was asked too often; raise its rate limit (LNBITS_RATE_LIMIT_NO)", 60),
 }
 
 
@@ -67,7 +67,7 @@ class LnbitsNode(RemoteNode):
 
     def _refusal(self, answer: Answer) -> NodeError:
         if answer.status in _REFUSALS:
-            return NodeRefused(_REFUSALS[answer.status])
+            return NodeRefused(*_REFUSALS[answer.status])
         if answer.status == 404:
             return self._nobody()
         return self._refused(answer, _detail(answer))
