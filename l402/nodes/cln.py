@@ -1,4 +1,4 @@
-"""Core Lightning over its REST plugin, clnrest (written to v26.06; clnrest is in CLN since v23.08).
+"""Core Lightning over its REST plugin, clnrest (written to v25.02, which has it in Rust).
 
 Each of CLN's commands is ``POST /v1/{command}``; its answer has status 201.
 """

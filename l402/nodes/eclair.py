@@ -1,4 +1,4 @@
-"""Eclair over its HTTP API (written to v0.14)."""
+"""Eclair over its HTTP API (written to v0.13)."""
 
 from l402.errors import NodeError, NodeRefused
 from l402.nodes.base import Issued, Settlement
