@@ -39,7 +39,7 @@ def test_flask_finds_the_group(tmp_path: Path) -> None:
     assert "  Sell the views of a Flask app for Lightning payments (L402)." in lines
     assert "    0  it worked" in lines
     assert "    3  what was named is not in the record" in lines
-    assert "  keygen   Make a secret key for L402_SECRET_KEY." in lines
+    assert "  keygen     Make a secret key for L402_SECRET_KEY." in lines
     listed = lines[lines.index("Commands:") + 1 :]
     assert [line.split()[0] for line in listed] == COMMANDS
     assert not any(line.endswith("...") for line in listed)
