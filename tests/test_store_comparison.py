@@ -106,9 +106,7 @@ def test_networks(store: Store) -> None:
 
 def test_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Payments that are not among the settlements come page by page, each once."""
-    monkeypatch.setattr(
-        comparison_module, "_UNREAD_PAGE", comparison_module._UNREAD_PAGE.limit(2)
-    )
+    monkeypatch.setattr(comparison_module, "_UNREAD_PAGE", comparison_module._UNREAD_PAGE.limit(2))
     monkeypatch.setattr(comparison_module, "_PAGE", 2)
     for number in range(7):
         store.payments.admit(sale(number), NOW)
