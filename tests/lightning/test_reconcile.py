@@ -179,7 +179,7 @@ def test_killed(shop, tmp_path, at_page):
         url = bob.node_url(bob.macaroon("invoice"), tls_cert_path=certificate.cert)
         url = url.replace(bob.url, proxy.url)
         processes.append(shop.command(record=record, node=url))
-        told, said = processes[0].communicate(timeout=WITHIN)
+        told, _ = processes[0].communicate(timeout=WITHIN)
     assert (processes[0].returncode, told) == (-signal.SIGKILL, "")
     with closing(sqlite3.connect(record.removeprefix("sqlite:///"))) as connection:
         (before,) = connection.execute("SELECT count(*) FROM l402_settlement").fetchone()
