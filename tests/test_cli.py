@@ -14,7 +14,7 @@ from l402.cli import cli
 
 COMMANDS = [
     "keygen", "upgrade", "current", "routes", "price", "list", "show", "revoke", "credit",
-    "debit", "stats", "audit", "export", "wallet",
+    "debit", "stats", "audit", "reconcile", "export", "wallet",
 ]  # fmt: skip
 BY_HAND = ["--sats", "1", "--why", "goodwill", "--id", "ticket-1"]
 
@@ -39,7 +39,7 @@ def test_flask_finds_the_group(tmp_path: Path) -> None:
     assert "  Sell the views of a Flask app for Lightning payments (L402)." in lines
     assert "    0  it worked" in lines
     assert "    3  what was named is not in the record" in lines
-    assert "  keygen   Make a secret key for L402_SECRET_KEY." in lines
+    assert "  keygen     Make a secret key for L402_SECRET_KEY." in lines
     listed = lines[lines.index("Commands:") + 1 :]
     assert [line.split()[0] for line in listed] == COMMANDS
     assert not any(line.endswith("...") for line in listed)
@@ -59,7 +59,7 @@ def test_every_command_explains_itself(command: str) -> None:
     "arguments",
     [["current"], ["upgrade"], ["routes"], ["list"], ["show", "a" * 64], ["stats"], ["wallet"],
      ["revoke", "a" * 64, "--token"], ["credit", "a" * 64, *BY_HAND],
-     ["debit", "a" * 64, *BY_HAND], ["audit"], ["export", "usage"],
+     ["debit", "a" * 64, *BY_HAND], ["audit"], ["reconcile"], ["export", "usage"],
      ["price", "list"], ["price", "unset", "quote"], ["price", "set", "quote", "--sats", "1"]],
 )  # fmt: skip
 def test_an_app_without_l402(arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ from l402.http.faults import reason
 from l402.http.transport import Transport
 
 _CONNECT_WITHIN = 3.05  # seconds: TCP sends its second SYN again after 3
-_LARGEST_ANSWER = 1 << 20  # bytes; a hundred times what anybody says of one invoice or price
+LARGEST_ANSWER = 1 << 20  # bytes; a hundred times what anybody says of one invoice or price
 #: Instead of those of requests: an answer is read as it comes, so it must not be compressed.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "Flask-L402"}
 
@@ -61,24 +61,27 @@ class Client:
         within: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        largest: int = LARGEST_ANSWER,
     ) -> Answer:
         """Send a request to `path` below the base; the exchange takes at most `within` seconds.
+
+        An answer of more than `largest` bytes is an error.
 
         :raises L402Error: the client's own, for no connection, too late, too large, not HTTP
         """
         request = _prepared(method, self._base + path, {**self._headers, **(headers or {})}, body)
         timeout = urllib3.Timeout(connect=_CONNECT_WITHIN, total=within)
         try:
-            return self._answer(self._transport().send(request, timeout=timeout))
+            return self._answer(self._transport().send(request, timeout=timeout), largest)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as e:
             raise self._error(reason(e)) from None  # its text may hold what was sent
 
-    def _answer(self, response: requests.Response) -> Answer:
+    def _answer(self, response: requests.Response, largest: int) -> Answer:
         """Read no more of the body than is allowed; what is left over closes the connection."""
         try:
-            content = response.raw.read(_LARGEST_ANSWER + 1, decode_content=False)
-            if len(content) > _LARGEST_ANSWER:
-                raise self._error("its answer is larger than 1 MiB")
+            content = response.raw.read(largest + 1, decode_content=False)
+            if len(content) > largest:
+                raise self._error(f"its answer is larger than {largest >> 20} MiB")
         finally:
             response.raw.close()
         if 300 <= response.status_code < 400:

@@ -23,6 +23,34 @@ class Settlement(Enum):
     GONE = "gone"  # unknown, cancelled or expired unpaid
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An invoice in the node's list of them.
+
+    `position` is its place there, counted from 1: it never changes, and later invoices have
+    higher ones. `msat` is what the invoice asked for (0 if it named no amount), `received` what
+    arrived; `settled_at` is in unix seconds, 0 before.
+    """
+
+    position: int
+    payment_hash: bytes
+    description: str
+    settlement: Settlement
+    msat: int
+    received: int
+    settled_at: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether money arrived that is ours now, be it enough or not."""
+        return self.settlement in (Settlement.SETTLED, Settlement.UNDERPAID)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it may still settle; otherwise it stays as it is for ever."""
+        return self.settlement in (Settlement.OPEN, Settlement.IN_FLIGHT)
+
+
 class Node(ABC):
     """A Lightning node that issues invoices.
 
@@ -37,6 +65,8 @@ class Node(ABC):
     invoice_network: str
     #: whether `look_up` works; strict verification needs it
     can_look_up: bool = True
+    #: whether `invoices` works; reconciliation needs it
+    can_list: bool = False
     #: whether somebody else holds the money, so that strict verification is the default
     custodial: bool = False
 
@@ -55,6 +85,17 @@ class Node(ABC):
 
         :raises NodeError: as `create_invoice`
         """
+
+    def invoices(self, after: int) -> list[Listed]:
+        """List the next invoices behind position `after` (0: from the first); none at the end.
+
+        All that the node has come in the order of their creation, whatever became of them: an
+        invoice is never listed before one with a lower position. Only people wait for it, so it
+        may take half a minute.
+
+        :raises NodeError: as `create_invoice`
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def __repr__(self) -> str:

@@ -4,10 +4,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from l402.errors import InvalidInvoice, NodeBusy, NodeError, NodeMismatch, NodeUnreachable
-from l402.nodes.base import Issued, Node, Settlement
+from l402.nodes.base import Issued, Listed, Node, Settlement
 from l402.nodes.breaker import Breaker, Journal
 from l402.nodes.slots import Slots
 from l402.protocol import bolt11
@@ -66,6 +67,22 @@ class NodeDesk:
         :raises NodeError: the node does not say
         """
         return self._window().call(lambda: self.node.look_up(payment_hash))
+
+    def invoices(self, after: int) -> list[Listed]:
+        """Have the next invoices listed (see `Node.invoices`).
+
+        :raises NodeMismatch: they are not the next ones
+        :raises NodeError: the node does not say
+        """
+
+        def job() -> list[Listed]:
+            listed = self.node.invoices(after)
+            positions = [after, *(invoice.position for invoice in listed)]
+            if any(one >= next_ for one, next_ in pairwise(positions)):
+                raise NodeMismatch(f"its list of invoices goes back behind position {after}")
+            return listed
+
+        return self._window().call(job)
 
     def _window(self) -> "_Window":
         pid = os.getpid()

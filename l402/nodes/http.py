@@ -14,6 +14,8 @@ from l402.http import client, faults
 #: Seconds for a whole exchange; lnd on the same machine takes one millisecond.
 CREATE_WITHIN = 5.0
 LOOK_UP_WITHIN = 2.0
+#: Only people wait for a page of invoices, and a node far away may take a while to send it.
+LIST_WITHIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,12 @@ class JsonClient:
 
         self._client = client.Client(base, headers, unreachable, ca_file)
 
-    def get(self, path: str, within: float) -> Answer:
-        """GET `path`; the exchange takes at most `within` seconds.
+    def get(self, path: str, within: float, largest: int = client.LARGEST_ANSWER) -> Answer:
+        """GET `path`; the exchange takes at most `within` seconds, the answer `largest` bytes.
 
         :raises NodeUnreachable: no connection, too late, too large, or not HTTP
         """
-        found = self._client.exchange("GET", path, within)
+        found = self._client.exchange("GET", path, within, largest=largest)
         return Answer(found.status, found.content)
 
     def post(self, path: str, body: Mapping[str, object], within: float) -> Answer:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from l402.errors import NodeError, NodeMismatch, NodeRefused, NodeUnreachable
-from l402.nodes.base import Issued, Node, Settlement
-from l402.nodes.http import CREATE_WITHIN, LOOK_UP_WITHIN, Answer, JsonClient
+from l402.nodes.base import Issued, Listed, Node, Settlement
+from l402.nodes.http import CREATE_WITHIN, LIST_WITHIN, LOOK_UP_WITHIN, Answer, JsonClient
 
 _BAKE = "bake one: lncli bakemacaroon invoices:read invoices:write"
 _NO_MACAROON = f"lnd could not read the macaroon as one; {_BAKE}"
@@ -33,6 +33,11 @@ _REFUSALS = (
 #: The second is a node's that never issued one; before v0.20 its status is 500, not 404.
 _UNKNOWN_INVOICE = ("unable to locate invoice", "there are no existing invoices")
 
+_PAGE = 100  # invoices, of two kilobytes each as we have them written
+#: Bytes of a page: others' invoices are listed with each part in which they were paid.
+_LARGEST_PAGE = 16 << 20
+_END_OF_TIME = 1 << 36  # unix seconds, in the year 4147
+
 
 def macaroon_in(content: bytes) -> str | None:
     """Return the macaroon in `content`, raw as lnd writes it or in hex, as hex; None for others."""
@@ -48,6 +53,8 @@ class LndNode(Node):
     `private` puts hints to unannounced channels into invoices. A node that has only such channels
     cannot be paid without; one that has others too would tell each buyer of them.
     """
+
+    can_list = True
 
     def __init__(
         self,
@@ -93,6 +100,24 @@ class LndNode(Node):
             raise NodeMismatch("payment hash: the answer is about another invoice")
         return _settlement(invoice)
 
+    def invoices(self, after: int) -> list[Listed]:
+        """``GET /v1/invoices``, by ``add_index``: the order in which invoices were made.
+
+        Only a stream (``/v1/invoices/subscribe?settle_index=``) has them in the order in which
+        they were paid. It never says where the past ends and the waiting begins, lnd puts all of
+        the past into memory for it, and it cannot begin with the first payment: 0 stands for the
+        present. A page is bounded, and the end is an empty one. The price is that what was listed
+        while it was open is not listed again once it is paid: see `l402.reconciliation`.
+        """
+        query = f"index_offset={after}&num_max_invoices={_PAGE}"
+        answer = self._client.get(f"/v1/invoices?{query}", LIST_WITHIN, _LARGEST_PAGE)
+        if answer.status != 200:
+            raise self._refusal(answer)
+        found = answer.json().get("invoices")
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise _odd("invoices")
+        return [_listed(each) for each in found]
+
     def _refusal(self, answer: Answer) -> NodeError:
         message = str(answer.json().get("message"))
         for said, meaning in _REFUSALS:
@@ -110,11 +135,26 @@ def _settlement(invoice: dict[str, Any]) -> Settlement:
             return Settlement.IN_FLIGHT
         case "CANCELED":
             return Settlement.GONE
-        case "SETTLED" if _msat(invoice, "amt_paid_msat") >= _msat(invoice, "value_msat"):
+        case "SETTLED" if _number(invoice, "amt_paid_msat") >= _number(invoice, "value_msat"):
             return Settlement.SETTLED
         case "SETTLED":
             return Settlement.UNDERPAID
     raise _odd("state")
+
+
+def _listed(invoice: dict[str, Any]) -> Listed:
+    settled_at = _number(invoice, "settle_date")
+    if settled_at >= _END_OF_TIME:
+        raise _odd("settle_date")
+    return Listed(
+        position=_number(invoice, "add_index"),
+        payment_hash=_hash(invoice),
+        description=_text(invoice, "memo"),
+        settlement=_settlement(invoice),
+        msat=_number(invoice, "value_msat"),
+        received=_number(invoice, "amt_paid_msat"),
+        settled_at=settled_at,
+    )
 
 
 def _text(invoice: dict[str, Any], name: str) -> str:
@@ -134,7 +174,7 @@ def _hash(invoice: dict[str, Any]) -> bytes:
     return value
 
 
-def _msat(invoice: dict[str, Any], name: str) -> int:
+def _number(invoice: dict[str, Any], name: str) -> int:
     value = _text(invoice, name)
     if not re.fullmatch("[0-9]{1,19}", value):
         raise _odd(name)

@@ -240,3 +240,37 @@ class Price(Base):
 
     def __repr__(self) -> str:
         return f"<Price of {self.method} {self.endpoint}: {self.msat} msat>"
+
+
+class Settlement(Base):
+    """An invoice of ours that the node says was paid, as `flask l402 reconcile` found it.
+
+    `handle` is what its description ends in, `msat` what it asked for, `received` what arrived.
+    Whether it was ever presented, `l402_payment` says.
+    """
+
+    __table__ = tables.settlement
+
+    payment_hash: Mapped[str]
+    network: Mapped[str]
+    handle: Mapped[str]
+    msat: Mapped[int]
+    received: Mapped[int]
+    settled_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Settlement {self.payment_hash[:16]}: {self.received} msat>"
+
+
+class Bookmark(Base):
+    """How far the node's list of invoices was read: `position` is that of a paid one."""
+
+    __table__ = tables.bookmark
+
+    network: Mapped[str]
+    position: Mapped[int]
+    payment_hash: Mapped[str]
+    read_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Bookmark on {self.network}: {self.position}>"

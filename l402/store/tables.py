@@ -28,7 +28,7 @@ from sqlalchemy import (
 from l402.store.clock import Moment
 
 #: The revision of ``migrations/`` that describes these tables; a test compares it with the head.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 VERSION_TABLE = "l402_alembic_version"
 PREFIX = "l402_"
 
@@ -203,6 +203,30 @@ price = Table(
     Column("set_at", Moment, nullable=False),
     Column("why", Text),
     CheckConstraint("msat >= 0", name="msat"),
+)
+
+settlement = Table(
+    "l402_settlement",
+    metadata,
+    # An invoice of ours that the node says was paid, presented or not.
+    Column("payment_hash", Key, primary_key=True),
+    Column("network", Text, nullable=False),
+    Column("handle", Key, nullable=False),
+    Column("msat", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("settled_at", Moment, nullable=False),
+    CheckConstraint("msat >= 0 AND received >= 0", name="msat"),
+)
+
+bookmark = Table(
+    "l402_bookmark",
+    metadata,
+    # How far the node's list of invoices was read: up to a paid one, before which none of ours
+    # is undecided.
+    Column("network", Key, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("payment_hash", Key, nullable=False),
+    Column("read_at", Moment, nullable=False),
 )
 
 #: What makes the entries append-only, by dialect; the migration has its own copy.
