@@ -59,6 +59,13 @@ class JsonClient:
         found = self._client.exchange("POST", path, within, content, more)
         return Answer(found.status, found.content)
 
+    def certificate_end(self, within: float) -> int | None:
+        """Connect anew, and return when the node's certificate ends; None without TLS.
+
+        :raises NodeUnreachable: no connection, or a certificate that is not to be trusted
+        """
+        return self._client.certificate_end(within)
+
 
 def _unreachable(words: str) -> NodeUnreachable:
     return NodeUnreachable(_ADVICE.get(words, words))
