@@ -1,5 +1,6 @@
 """What the doctor reads by itself: macaroons, mounts, certificates and secrets."""
 
+import re
 import secrets
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from support.http_servers import Certificate, http_answer, serving
 from support.lnd_stand_in import baked
 
+from l402.doctor import CHECKS
 from l402.doctor.configuration import weakness
 from l402.errors import NodeUnreachable
 from l402.nodes.http import JsonClient
@@ -17,12 +19,26 @@ from l402.nodes.lnd import LndNode
 from l402.nodes.permissions import permissions
 from l402.store import health
 
+DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "doctor.md").read_text()
 MOUNTS = """\
 22 27 0:21 / /proc rw - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 30 27 0:40 / /mnt rw - {} nas:/a rw
 31 30 0:41 / /mnt/local\\040disk rw shared:3 master:1 - xfs /dev/vdb rw
 """
+
+
+def test_every_check_is_documented() -> None:
+    """The document lists the checks in their order, and no other."""
+    table = DOCUMENT.partition("## The checks")[2]
+    assert re.findall(r"^\| `(\w+)`", table, re.M) == [check.name for check in CHECKS]
+
+
+def test_checks_need_earlier_ones() -> None:
+    """What a check needs is done before it."""
+    names = [check.name for check in CHECKS]
+    for check in CHECKS:
+        assert set(check.needs) <= set(names[: names.index(check.name)])
 
 
 @pytest.mark.parametrize(

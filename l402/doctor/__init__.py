@@ -42,7 +42,7 @@ CHECKS = (
     Check("routes", sales.routes),
     Check("rates", sales.rates, ("routes",)),
     Check("proxy", limits.proxy),
-    Check("database", database.database, fix=_DATABASE),
+    Check("database", database.database),
     Check("database_version", database.database_version, ("database",), _DATABASE),
     Check("database_clock", database.database_clock, ("database",), _DATABASE),
     Check("file_system", database.file_system, ("database",)),

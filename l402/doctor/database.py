@@ -1,20 +1,20 @@
 """Checks of the record: the database, its tables, its clock and its disk."""
 
 from l402.doctor.patient import Patient
-from l402.doctor.verdict import Verdict, error, ok, unknown, warning
+from l402.doctor.verdict import Verdict, error, ok, told, unknown, warning
+from l402.errors import StoreError
 from l402.store import health, migrate
 from l402.store.url import in_memory, shown
 
 #: Seconds by which two clocks may differ: above the first it is told, above the second it harms.
 NOTICED, HARMFUL = 10, 60
+_START = "start the database, or correct L402_DATABASE_URL"
+_OPEN = "let the app's user write to {file} and its folder, or correct L402_DATABASE_URL"
 NTP = "have both machines' clocks set by NTP"
 
 
 def database(patient: Patient) -> Verdict:
-    """See that the database answers.
-
-    :raises StoreError: it does not
-    """
+    """See that the database answers."""
     db = patient.gate.store.db
     if in_memory(db.url):
         return error(
@@ -24,7 +24,10 @@ def database(patient: Patient) -> Verdict:
     file = health.file_of(db.url)
     if file is not None and not file.exists():  # connecting would make it
         return error(f"{file} is not there", "run flask l402 upgrade, which makes it")
-    health.now(db)
+    try:
+        health.now(db)
+    except StoreError as fault:
+        return told(fault, _START if file is None else _OPEN.format(file=file))
     return ok(f"{shown(db.url)} answers")
 
 
@@ -84,5 +87,5 @@ def difference(whose: str, moment: float, before: float, after: float) -> Verdic
     off = max(moment - after, 0) or min(moment - before, 0)
     if abs(off) < NOTICED:
         return ok(f"{whose} agrees with this machine's to {max(1, round(abs(off)))} s")
-    told = f"{whose} is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
-    return error(told, NTP) if abs(off) > HARMFUL else warning(told, NTP)
+    words = f"{whose} is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
+    return error(words, NTP) if abs(off) > HARMFUL else warning(words, NTP)

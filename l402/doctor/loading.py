@@ -16,7 +16,7 @@ _NAME = "name an app that can be imported: flask --app shop l402 doctor"
 _CORRECT = "correct the configuration, which docs/configuration.md describes"
 _MEND = "mend the app; flask routes shows the whole error"
 _NO_L402 = error("this app has no L402", "write L402(app), or l402.init_app(app), in it")
-_VARIABLE = re.compile("[A-Z][A-Z0-9_]*", re.ASCII)
+_VARIABLE = re.compile("[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", re.ASCII)
 
 
 def load(app: Callable[[], Flask]) -> tuple[Flask, Gate] | Verdict:
