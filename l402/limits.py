@@ -17,6 +17,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
+import limits.errors
 import limits.storage
 from flask import Flask
 from flask_limiter import Limiter
@@ -128,6 +129,23 @@ class Limits:
     def admit_inquiry(self, address: str | None) -> int:
         """Count a question about a credential's state against its address."""
         return self._hit(self.challenge, f"inquiry/{bucket(address)}", share=_FALLBACK_SHARE)
+
+    def probe(self) -> str | None:
+        """Count once, and name the storage that did; None for this process's memory.
+
+        :raises ConfigurationError: the storage's driver is not installed
+        :raises Exception: the storage's own, whatever keeps it from counting
+        """
+        try:
+            limiter = self._limiter()
+            _wait(limiter, self.challenge_total, "probe", count=True)
+        except limits.errors.ConfigurationError as error:
+            raise ConfigurationError(
+                "the driver of L402_RATELIMIT_STORAGE_URI is not installed; for Redis:"
+                " pip install 'Flask-L402[redis]'"
+            ) from error
+        local = isinstance(limiter.storage, BoundedMemoryStorage | limits.storage.MemoryStorage)
+        return None if local else type(limiter.storage).__name__
 
     def _hit(self, rates: Rates, key: str, *, share: int = 1, count: bool = True) -> int:
         now = self._monotonic()

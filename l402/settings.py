@@ -239,5 +239,6 @@ def _file(path: str) -> bytes:
         # A secret put where its path belongs has no slash: such a value is not repeated.
         shown = f" {path}" if "/" in path else ""
         raise ConfigurationError(
-            f"L402_SECRET_KEY_PATH: cannot read the file{shown}: {error.strerror}"
+            f"L402_SECRET_KEY_PATH: cannot read the file{shown}: {error.strerror}; make one with:"
+            " flask l402 keygen --out PATH"
         ) from None

@@ -13,8 +13,8 @@ from flask.testing import FlaskCliRunner
 from l402.cli import cli
 
 COMMANDS = [
-    "keygen", "upgrade", "current", "routes", "price", "list", "show", "revoke", "credit",
-    "debit", "stats", "audit", "reconcile", "export", "wallet",
+    "keygen", "upgrade", "current", "doctor", "routes", "price", "list", "show", "revoke",
+    "credit", "debit", "stats", "audit", "reconcile", "export", "wallet",
 ]  # fmt: skip
 BY_HAND = ["--sats", "1", "--why", "goodwill", "--id", "ticket-1"]
 

@@ -111,6 +111,14 @@ def test_outsiders_are_known_in_one_place(package, parts):
     ]
 
 
+def test_the_doctor_is_asked_by_the_command_line_alone():
+    """Nothing that serves requests knows the doctor, and it knows the app by its gate."""
+    askers = {part(module) for module, name in edges() if part(name) == "doctor"}
+    known = {part(name) for module, name in edges() if part(module) == "doctor"}
+    assert askers <= {"doctor", "cli"}
+    assert not known & {"cli", "extension", "paywall", "blueprint", ""}
+
+
 def test_extension_takes_little_of_sqlalchemy():
     """The extension reads database URLs with SQLAlchemy, and does nothing else with it."""
     names = {name for name in MODULES["l402.extension"] if within(name, "sqlalchemy")}

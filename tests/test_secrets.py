@@ -1,7 +1,7 @@
 """What must not be told: preimages, tokens, keys, the node's credential and passwords."""
 
 import logging
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from conftest import SECRET, Clock
 from flask import Flask, Response, request_finished
+from support.canaries import forms
 from support.http_servers import Certificate, Server, http_answer, serving
 from support.postgres import free_port
 from test_gate import CHALLENGE, ask, buy
@@ -24,15 +25,6 @@ from l402.terms import Terms
 OLDER = "an older canary of a secret key, which is long"
 NODE_MACAROON = "02" + "ca9a51" * 20
 PASSWORD = "canary p@ss/word"
-
-
-def forms(secret: bytes | str) -> set[str]:
-    """Every way in which a secret may be written down."""
-    if isinstance(secret, str):
-        return {secret, quote(secret, safe=""), repr(secret)[1:-1]} | forms(secret.encode())
-    standard, url_safe = b64encode(secret).decode(), urlsafe_b64encode(secret).decode()
-    texts = {secret.hex(), secret.hex().upper(), repr(secret)[2:-1], repr(bytearray(secret))[12:-2]}
-    return texts | {standard.rstrip("="), url_safe.rstrip("=")}
 
 
 def of(shown: str) -> list[bytes | str]:

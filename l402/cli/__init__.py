@@ -2,6 +2,7 @@
 
 from l402.cli.audit import audit
 from l402.cli.catalogue import routes
+from l402.cli.doctor import doctor
 from l402.cli.export import export
 from l402.cli.group import Group
 from l402.cli.hand import credit, debit
@@ -32,7 +33,7 @@ Exit codes:
 
 cli = Group("l402", help=_HELP)
 for _command in (
-    keygen, upgrade, current, routes, price, list_, show, revoke, credit, debit, stats, audit,
-    reconcile, export, wallet,
+    keygen, upgrade, current, doctor, routes, price, list_, show, revoke, credit, debit, stats,
+    audit, reconcile, export, wallet,
 ):  # fmt: skip
     cli.add_command(_command)

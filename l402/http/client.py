@@ -76,6 +76,18 @@ class Client:
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as e:
             raise self._error(reason(e)) from None  # its text may hold what was sent
 
+    def certificate_end(self, within: float) -> int | None:
+        """Connect anew within so many seconds, and tell when the server's certificate ends.
+
+        In unix seconds; None without TLS. Nothing is sent, and the certificate is verified.
+
+        :raises L402Error: the client's own, as for `exchange`
+        """
+        try:
+            return self._transport().certificate_end(min(within, _CONNECT_WITHIN))
+        except (urllib3.exceptions.HTTPError, OSError) as e:
+            raise self._error(reason(e)) from None
+
     def _answer(self, response: requests.Response, largest: int) -> Answer:
         """Read no more of the body than is allowed; what is left over closes the connection."""
         try:

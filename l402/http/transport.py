@@ -6,6 +6,7 @@ and credentials of the environment's.
 
 import io
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -68,6 +69,23 @@ class Transport(HTTPAdapter):
         )
         response.status_code = response.raw.status
         return response
+
+    def certificate_end(self, within: float) -> int | None:
+        """Connect anew within so many seconds, and return when the certificate ends.
+
+        In unix seconds; None without TLS. It is verified, and no request is sent.
+
+        :raises urllib3.exceptions.HTTPError: or OSError
+        """
+        connection = cast(HTTPConnection, self._pool._new_conn())
+        connection.timeout = within
+        try:
+            connection.connect()
+            sock: object = connection.sock
+            shown = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+            return int(ssl.cert_time_to_seconds(str(shown["notAfter"]))) if shown else None
+        finally:
+            connection.close()
 
 
 def _dial(connection: HTTPConnection, connect: Callable[[], None]) -> None:

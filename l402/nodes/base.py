@@ -97,6 +97,22 @@ class Node(ABC):
         """
         raise NotImplementedError
 
+    def certificate_end(self) -> int | None:
+        """Connect, and return when the certificate that the node shows ends, in unix seconds.
+
+        None if it shows none, or if the adapter cannot tell.
+
+        :raises NodeError: as `create_invoice`
+        """
+        return None
+
+    def excess(self) -> tuple[str, ...] | None:
+        """Return what the credential permits beyond what is needed, in the node's own words.
+
+        None if that cannot be told; nothing is asked of the node.
+        """
+        return None
+
     @abstractmethod
     def __repr__(self) -> str:
         """Kind and address, never a credential."""

@@ -87,6 +87,13 @@ class JsonClient:
         found = self._client.exchange("POST", path, within, content, more)
         return Answer(found.status, found.content)
 
+    def certificate_end(self, within: float) -> int | None:
+        """Connect anew, and return when the node's certificate ends; None without TLS.
+
+        :raises NodeUnreachable: no connection, or a certificate that is not to be trusted
+        """
+        return self._client.certificate_end(within)
+
 
 def basic(password: str) -> dict[str, str]:
     """Return the header of HTTP Basic with no user name (RFC 7617)."""

@@ -9,9 +9,16 @@ from typing import Any
 from l402.errors import NodeError, NodeMismatch, NodeRefused, NodeUnreachable
 from l402.nodes.base import Issued, Listed, Node, Settlement
 from l402.nodes.http import CREATE_WITHIN, LIST_WITHIN, LOOK_UP_WITHIN, Answer, JsonClient
+from l402.nodes.permissions import permissions
 
 _BAKE = "bake one: lncli bakemacaroon invoices:read invoices:write"
 _NO_MACAROON = f"lnd could not read the macaroon as one; {_BAKE}"
+_NEEDED = {
+    "invoices:read",
+    "invoices:write",
+    "uri:/lnrpc.Lightning/AddInvoice",
+    "uri:/lnrpc.Lightning/LookupInvoice",
+}
 _STARTING = "lnd is starting up and answers soon"
 
 #: What lnd says, all of it with status 500, and what its operator can do. The first match counts.
@@ -117,6 +124,15 @@ class LndNode(Node):
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise _odd("invoices")
         return [_listed(each) for each in found]
+
+    def certificate_end(self) -> int | None:
+        """As `Node.certificate_end`: of the certificate that lnd shows now."""
+        return self._client.certificate_end(LOOK_UP_WITHIN)
+
+    def excess(self) -> tuple[str, ...] | None:
+        """As `Node.excess`: the macaroon names its permissions."""
+        granted = permissions(bytes.fromhex(self._macaroon))
+        return None if granted is None else tuple(sorted(granted - _NEEDED))
 
     def _refusal(self, answer: Answer) -> NodeError:
         message = str(answer.json().get("message"))

@@ -76,6 +76,15 @@ class Database:
             yield connection
 
     @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection as `read` does, whatever tables there are.
+
+        :raises StoreError: as `read`
+        """
+        with self._telling(), self._engines.read(PATIENCE) as connection:
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Lend a connection all of whose statements read the record as it is at one moment.
 
