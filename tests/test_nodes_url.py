@@ -93,7 +93,7 @@ def test_a_home_directory(macaroon, monkeypatch):
         ("://bob", "begins with no scheme"),
         ("ldn+https://bob", "unknown scheme 'ldn+https', did you mean lnd+https?"),
         ("simulate:", "did you mean simulated?"),
-        ("zzz://bob", "unknown scheme 'zzz'; known are lnd+https, simulated;"),
+        ("zzz://bob", "unknown scheme 'zzz'; known are lnd+https, nostr+walletconnect, simulated;"),
         (f"lnd+http://bob?macaroon={CANARY}", "unencrypted, write lnd+https"),
         (f"lnd+https://bob?macaroon={CANARY} ", "a space"),
         (f"lnd+https://bob?macaroon={CANARY}\n", "unprintable"),

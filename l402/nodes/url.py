@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from l402.errors import ConfigurationError
 from l402.nodes.base import Node
+from l402.nodes.nwc_url import nwc_node
 
 NETWORKS = ("mainnet", "testnet", "signet", "regtest")
 
@@ -34,6 +35,8 @@ def make_node(
     scheme = _scheme(url)
     if scheme == "simulated":
         return _simulated(url, simulated_secret, clock)
+    if scheme == "nostr+walletconnect":
+        return nwc_node(url)
     maker, example = SCHEMES[scheme]
     address = NodeUrl(url, example)
     node = maker(address)
@@ -164,7 +167,7 @@ SCHEMES: dict[str, _Scheme] = {
 
 
 def _scheme(url: str) -> str:
-    known = [*SCHEMES, "simulated"]
+    known = [*SCHEMES, "nostr+walletconnect", "simulated"]
     examples = f"known are {', '.join(known)}; example: {SCHEMES['lnd+https'].example}"
     scheme, colon, _ = url.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", scheme):
