@@ -527,9 +527,8 @@ class TestRealRelay:
         order(node)
         service.close()
         assert "the wallet: no answer in time" in fault_of(NodeUnreachable, order, node)
-        with closing(WalletService(service.wallet, backend)) as again:
-            again.clients |= service.clients
-            await_that("the wallet", lambda: succeeds(node))
+        service.start()
+        await_that("the wallet", lambda: succeeds(node))
 
 
 def succeeds(node):

@@ -6,15 +6,32 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from clients.environments import nostr_relay
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from support.daemons import await_that, free_port
+from support.daemons import Process, await_that, free_port
 
 _END = 20  # seconds
+_CONFIG = """
+storage:
+  sqlalchemy.url: sqlite+aiosqlite:///{folder}/nostr.sqlite3
+  validators:
+    - nostr_relay.validators.is_not_too_large
+    - nostr_relay.validators.is_signed
+max_event_size: 65536
+gunicorn:
+  bind: 127.0.0.1:{port}
+  workers: 1
+  control_socket_disable: true
+  graceful_timeout: 1
+authentication:
+  enabled: false
+"""
 _RELAY = """
 import asyncio, sys
 from nostr_sdk import LocalRelayBuilder, LocalRelayBuilderNip42, LocalRelayBuilderNip42Mode
@@ -29,6 +46,35 @@ async def main(port, auth):
 
 asyncio.run(main(int(sys.argv[1]), sys.argv[2] == "auth"))
 """
+
+
+class StoringRelay:
+    """Another relay, which keeps events on disk; its port stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"ws://127.0.0.1:{port}"
+        config = folder / "relay.yaml"
+        config.write_text(_CONFIG.format(folder=folder, port=port))
+        self.process = Process(nostr_relay(), folder, f"--config {config} serve")
+        self.await_answer()
+
+    def start(self) -> None:
+        """Start it again, and wait until it answers."""
+        self.process.start()
+        self.await_answer()
+
+    def close(self) -> None:
+        """End it."""
+        self.process.stop()
+
+    def await_answer(self) -> None:
+        """Wait until it answers; end it if it does not."""
+        try:
+            await_that("the relay", lambda: (self.process.check(), answers(self.url))[1])
+        except BaseException:
+            self.process.stop()
+            raise
 
 
 class LocalRelay:

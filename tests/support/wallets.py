@@ -4,6 +4,7 @@ import json
 import secrets
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,8 +14,12 @@ from nostr_sdk import Event, EventBuilder, Keys, Kind, PublicKey, Tag, Timestamp
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from support.daemons import NotYet
+from support.lnd import Lnd
+
 INFO, REQUEST, ANSWER, AUTHENTICATION = 13194, 23194, 23195, 22242
 _WITHIN = 60  # seconds
+_STATES = {"OPEN": "pending", "ACCEPTED": "accepted", "SETTLED": "settled", "CANCELED": "expired"}
 METHODS = "get_info make_invoice lookup_invoice"
 BOTH = "nip44_v2 nip04"
 
@@ -24,6 +29,43 @@ Backend = Callable[[str, dict[str, Any]], object]
 
 class Refusal(Exception):
     """Raised by a backend that refuses: code and message."""
+
+
+def from_lnd(lnd: Lnd) -> Backend:
+    """Return the backend of a wallet whose invoices are an lnd's."""
+
+    def make_invoice(params: dict[str, Any]) -> dict[str, Any]:
+        order = {
+            "value_msat": str(params["amount"]),
+            "memo": params["description"],
+            "expiry": str(params["expiry"]),
+        }
+        issued = lnd.call("POST", "/v1/invoices", order)
+        return lookup_invoice({"payment_hash": b64decode(issued["r_hash"]).hex()})
+
+    def lookup_invoice(params: dict[str, Any]) -> dict[str, Any]:
+        try:
+            invoice = lnd.call("GET", f"/v1/invoice/{params['payment_hash']}")
+        except NotYet as error:
+            raise Refusal("NOT_FOUND", "no such invoice") from error
+        settled = invoice["state"] == "SETTLED"
+        created_at = int(invoice["creation_date"])
+        return {
+            "type": "incoming",
+            "state": _STATES[invoice["state"]],
+            "invoice": invoice["payment_request"],
+            "description": invoice["memo"],
+            "payment_hash": params["payment_hash"],
+            "amount": int(invoice["amt_paid_msat" if settled else "value_msat"]),
+            "fees_paid": 0,
+            "created_at": created_at,
+            "expires_at": created_at + int(invoice["expiry"]),
+            "settled_at": int(invoice["settle_date"]) if settled else None,
+            "metadata": {},
+        }
+
+    methods = {"make_invoice": make_invoice, "lookup_invoice": lookup_invoice}
+    return lambda method, params: methods[method](params)
 
 
 class Wallet:
@@ -80,9 +122,13 @@ class WalletService:
     def __init__(self, wallet: Wallet, backend: Backend) -> None:
         self.wallet, self.backend = wallet, backend
         self.clients: set[str] = set()  # public keys
+        self._ended, self._listening = threading.Event(), threading.Event()
+        self.start()
+
+    def start(self) -> None:
+        """Answer, again if it was closed."""
+        self._ended.clear()
         self._socket: ClientConnection | None = None
-        self._ended = threading.Event()
-        self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
