@@ -29,8 +29,8 @@ class Correspondence:
         try:
             self._keys, self._wallet = Keys.parse(secret), PublicKey.parse(wallet)
             self._keys.nip44_encrypt(self._wallet, "-")  # a point of the curve shows itself here
-        except NostrSdkError as error:
-            raise ValueError(type(error).__name__) from None
+        except NostrSdkError:
+            raise ValueError("not a pair of Nostr's keys") from None
         self._wallet_hex = wallet
         self._ours_hex: str = self._keys.public_key().to_hex()
         self.info: Info | None = None  # until the wallet's announcement came

@@ -59,7 +59,7 @@ class NwcNode(Node):
         made = self._call("make_invoice", order, CREATE_WITHIN)
         text = made.get("invoice")
         if not isinstance(text, str):
-            raise NodeUnreachable("answered without an invoice")
+            raise NodeUnreachable("the wallet: answered without an invoice")
         return Issued(text, _hash(made))
 
     def look_up(self, payment_hash: bytes) -> Settlement:

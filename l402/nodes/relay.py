@@ -28,8 +28,8 @@ from l402.nodes.nostr import Correspondence
 
 _CONNECT_WITHIN = 3.05  # seconds: TCP sends its second SYN again after 3
 _LARGEST_MESSAGE = 1 << 20  # bytes
-#: Relays keep answers for a while; a wallet whose clock is this far behind can still be heard.
-_SINCE = 3600  # seconds
+#: What relays kept of former answers is not wanted, but those of a wallet whose clock is behind.
+_SINCE = 120  # seconds; the desk accepts no invoice that is dated as far back
 _ANSWERS = "answers"  # the name of the subscription
 
 
@@ -79,7 +79,7 @@ class Line:
         return bool(self._fault)
 
     def await_open(self, end: float) -> None:
-        """Wait until the relay has sent what it stored; `end` is on the monotonic clock.
+        """Wait until the relay sent what it knows of the wallet; `end` is on the monotonic clock.
 
         :raises NodeUnreachable: there is no connection, or not in time
         """
@@ -107,9 +107,11 @@ class Line:
             del self._calls[request_id]
 
     def _silence(self) -> str:
-        if self._correspondence.info:
-            return "the wallet: no answer in time"
-        return "the wallet: no answer in time, and this relay has never heard of it: is it running?"
+        # Some wallets do not even refuse a connection that they do not know.
+        silence = "the wallet: no answer in time; is it running, and does it know this connection?"
+        return (
+            silence if self._correspondence.info else f"{silence} This relay knows no such wallet"
+        )
 
     def _send(self, message: str) -> None:
         assert self._socket is not None
@@ -202,9 +204,9 @@ def _words(error: Exception) -> str:
         return "opened no WebSocket"
     if isinstance(error, ConnectionClosed):
         return "broke the connection"
-    if isinstance(error, ValueError | RecursionError):
-        return "sent something that is not Nostr's"
-    return reason(error)
+    if isinstance(error, OSError) or not isinstance(error, ValueError | RecursionError):
+        return reason(error)  # a certificate that is not trusted is both
+    return "sent something that is not Nostr's"
 
 
 def _plain(text: str) -> str:
