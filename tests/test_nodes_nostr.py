@@ -1,11 +1,15 @@
+import json
 import time
 
 import pytest
-from support.staged_wallets import HASH, fault_of, order
+from hypothesis import given
+from hypothesis import strategies as st
+from support.staged_wallets import HASH, SECRET, fault_of, order
 from support.wallets import Wallet
 
 from l402.errors import NodeUnreachable
 from l402.nodes.base import Settlement
+from l402.nodes.nostr import Correspondence
 
 pytest_plugins = ["support.staged_wallets"]
 
@@ -89,3 +93,35 @@ def test_another_s_answer_cannot_be_opened(relay, node, wallet):
 
     relay.reply = reply
     assert "not NIP-47's" in fault_of(NodeUnreachable, order, node)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"]
+WALLET = Wallet("ws://127.0.0.1")
+GENUINE = WALLET.info()
+
+
+@given(changes=st.dictionaries(st.sampled_from(FIELDS) | st.text(), JSON, min_size=1))
+def test_any_event(changes):
+    """Whatever a relay sends for an event, it is the wallet's own or nothing."""
+    correspondence = Correspondence(SECRET, WALLET.key)
+    assert correspondence.received({**GENUINE, **changes}) is None
+    altered = any(changes[name] != GENUINE[name] for name in changes if name in FIELDS)
+    assert (correspondence.info is None) or not altered
+
+
+@given(body=JSON)
+def test_any_answer(body):
+    """Whatever the wallet answers is handed on, or is an empty object if it is none."""
+    correspondence = Correspondence(SECRET, WALLET.key)
+    request_id, event = correspondence.request("get_info", {})
+    answer = WALLET.answer(json.loads(event), body)
+    expected = body if isinstance(body, dict) else {}
+    found = correspondence.received(answer)
+    assert found is not None
+    assert found[0] == request_id
+    assert json.dumps(found[1]) == json.dumps(expected)
