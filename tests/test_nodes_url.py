@@ -93,7 +93,7 @@ def test_a_home_directory(macaroon, monkeypatch):
         ("://bob", "begins with no scheme"),
         ("ldn+https://bob", "unknown scheme 'ldn+https', did you mean lnd+https?"),
         ("simulate:", "did you mean simulated?"),
-        ("zzz://bob", "unknown scheme 'zzz'; known are lnd+https, nostr+walletconnect, simulated;"),
+        ("zzz://bob", "unknown scheme 'zzz'; known are lnd+https, cln+https, cln+http,"),
         (f"lnd+http://bob?macaroon={CANARY}", "unencrypted, write lnd+https"),
         (f"lnd+https://bob?macaroon={CANARY} ", "a space"),
         (f"lnd+https://bob?macaroon={CANARY}\n", "unprintable"),
@@ -132,7 +132,7 @@ def test_faults_of_the_address(address, fault):
         (f"{CANARY}=", "not of the form name=value"),
         (f"macaroon={CANARY}&", "not of the form name=value"),
         (f"Macaroon={CANARY}", "not of the form name=value"),
-        (f"macaroon={CANARY}#x", "nor a '#'"),
+        (f"macaroon={CANARY}#x", "takes no '#'"),
         (f"macaroon={CANARY}&macaroon={CANARY}", "parameter macaroon stands there twice"),
         (f"macaroon={CANARY}&macaroon_path=/x", "exclude each other"),
         (f"macaroon={CANARY}&netwrok=regtest", "did you mean network?"),
@@ -164,6 +164,93 @@ def test_a_file_that_is_no_macaroon(tmp_path):
     assert "none of lnd's" in fault
 
 
+WORD = "canary-c0ffee"  # of the shape of a rune, a key and a password
+
+
+@pytest.fixture
+def word(tmp_path):
+    """A file that holds a secret as a line."""
+    path = tmp_path / "secret"
+    path.write_text(WORD + "\n")
+    return path
+
+
+OTHERS = [
+    ("cln", "CLN", "rune", False),
+    ("lnbits", "LNbits", "key", True),
+    ("phoenixd", "phoenixd", "password", False),
+    ("eclair", "Eclair", "password", False),
+]
+
+
+@pytest.mark.parametrize(("scheme", "kind", "secret", "custodial"), OTHERS)
+def test_other_nodes(word, tmp_path, scheme, kind, secret, custodial):
+    """Nodes of the other kinds take a secret, a certificate and a network; mainnet is usual."""
+    ca = Certificate.make(tmp_path).cert
+    secrets = (f"{secret}={WORD}", f"{secret}_path={word}")
+    for query in (*secrets, f"{secret}={WORD}&ca_path={ca}&network=signet"):
+        node = make_node(f"{scheme}+https://bob:1?{query}")
+        network = "signet" if "signet" in query else "mainnet"
+        assert repr(node) == f"{kind} at https://bob:1 ({network})"
+        assert node.network == node.invoice_network == network
+        assert (node.can_look_up, node.custodial) == (True, custodial)
+        assert node._secret == WORD
+
+
+@pytest.mark.parametrize(("scheme", "kind", "secret", "custodial"), OTHERS)
+def test_http_on_the_same_machine(scheme, kind, secret, custodial):
+    """What does not leave the machine needs no encryption."""
+    for host in ("127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LocalHost"):
+        node = make_node(f"{scheme}+http://{host}:1?{secret}={WORD}")
+        assert repr(node) == f"{kind} at http://{host.lower()}:1 (mainnet)"
+
+
+@pytest.mark.parametrize(("scheme", "kind", "secret", "custodial"), OTHERS)
+@pytest.mark.parametrize(
+    "host", ["bob", "10.0.0.5", "192.168.1.2", "[fd00::1]", "localhost.bob", "0.0.0.0", "1270.0.1"]
+)
+def test_http_to_another_machine(host, scheme, kind, secret, custodial):
+    """A secret is not sent unencrypted to another machine, and a name is taken for one."""
+    url = f"{scheme}+http://{host}:1?{secret}=hunter2"
+    assert "http to another machine would send the secret unencrypted" in fault_of(url)
+
+
+@pytest.mark.parametrize("scheme", ["phoenixd", "eclair"])
+def test_a_password_before_the_host(scheme):
+    """A password may stand where those who write curl -u :password would put it."""
+    for written, password in ((WORD, WORD), ("p%40s%3As", "p@s:s"), ("a:b", "a:b")):
+        assert make_node(f"{scheme}+http://:{written}@localhost:1")._secret == password
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("phoenixd+http://localhost", "password_path is missing (or password, with the secret"),
+        ("phoenixd+http://me:hunter2@localhost", "before its host stands a password alone"),
+        ("phoenixd+http://hunter2@localhost", "before its host stands a password alone"),
+        ("phoenixd+http://:hunter2@localhost?password=hunter2", "a password alone, and then no"),
+        ("phoenixd+http://:hunter2@localhost?password_path=/x", "a password alone, and then no"),
+        ("phoenixd+http://:@localhost", "the password is no single word"),
+        ("phoenixd+http://:hunter%202@localhost", "the password is no single word"),
+        ("phoenixd+http://:hunter%ff2@localhost", "an escape in it cannot be read"),
+        ("cln+https://:hunter2@bob?rune=hunter2", "takes neither a user nor a password"),
+        ("lnbits+https://hunter2@bob?key=hunter2", "takes neither a user nor a password"),
+        ("lnbits+https://bob?key=hunter2%0d%0aX:y", "the key is no single word"),
+        ("lnbits+https://bob?key=hunter2%c3%a9", "the key is no single word"),
+        ("lnbits+https://bob?admin_key=hunter2", "key_path is missing"),
+        ("cln+https://bob?rune=hunter2&tls_cert_path=/x", "did you mean ca_path?"),
+        ("cln+https://bob?rune=hunter2&network=bitcoin", "network is none of mainnet"),
+        ("cln+https://bob?rune_path=hunter2", "cannot read the file of rune_path"),
+        ("cln+https://bob?rune_path=/dev/null", "the file /dev/null of rune_path is empty"),
+        ("clnrest+https://bob", "did you mean cln+https?"),
+        ("phoenixd://bob", "did you mean phoenixd+http"),
+    ],
+)
+def test_faults_of_other_nodes(url, fault):
+    """What is wrong with a URL is named, and no secret repeated."""
+    assert fault in fault_of(url)
+
+
 def test_the_simulated_node():
     """The simulated node has a network of its own and needs nothing but a secret."""
     node = make_node("simulated:", simulated_secret=SECRET)
@@ -183,6 +270,7 @@ def test_the_clock_of_the_simulated_node():
 @given(st.text())
 def test_any_text_is_a_node_or_a_configuration_error(text):
     """No text raises anything else."""
-    for url in (text, f"lnd+https://{text}", f"lnd+https://bob?{text}"):
+    known = ("lnd+https", "cln+https", "lnbits+http", "phoenixd+http", "eclair+https")
+    for url in (text, *(f"{k}://{text}" for k in known), *(f"{k}://[::1]?{text}" for k in known)):
         with pytest.raises(ConfigurationError):
             make_node(url)

@@ -24,17 +24,17 @@ def sdk_python() -> Path:
 
     It installs a top-level package ``l402``, as we do, so it cannot live beside ours.
     """
-    return _environment("sdk", _SDK, _virtual(_SDK)) / "bin" / "python"
+    return environment("sdk", _SDK, _virtual(_SDK)) / "bin" / "python"
 
 
 def nostr_relay() -> Path:
     """Return the program of a relay of Nostr."""
-    return _environment("nostr", _NOSTR, _virtual(_NOSTR)) / "bin" / "nostr-relay"
+    return environment("nostr", _NOSTR, _virtual(_NOSTR)) / "bin" / "nostr-relay"
 
 
 def node_modules() -> Path:
     """Return the folder of the JavaScript clients' packages."""
-    return _environment("node", _LOCK, _install_node) / "node_modules"
+    return environment("node", _LOCK, _install_node) / "node_modules"
 
 
 def program(*names: str) -> str:
@@ -45,7 +45,7 @@ def program(*names: str) -> str:
     raise RuntimeError(f"{' or '.join(names)} is not installed; the clients' tests need it")
 
 
-def _environment(name: str, pinned: Path, install: Callable[[Path], None]) -> Path:
+def environment(name: str, pinned: Path, install: Callable[[Path], None]) -> Path:
     """Return a finished environment; others who want it meanwhile wait for the one who makes it."""
     digest = hashlib.sha256(pinned.read_bytes() + sys.version.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flask-l402"
@@ -62,8 +62,8 @@ def _environment(name: str, pinned: Path, install: Callable[[Path], None]) -> Pa
 
 def _virtual(pinned: Path) -> Callable[[Path], None]:
     def install(folder: Path) -> None:
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(folder / "bin" / "pip"), "install", "--quiet", "--no-deps", "-r", str(pinned))
+        run(sys.executable, "-m", "venv", str(folder))
+        run(str(folder / "bin" / "pip"), "install", "--quiet", "--no-deps", "-r", str(pinned))
 
     return install
 
@@ -72,10 +72,14 @@ def _install_node(folder: Path) -> None:
     folder.mkdir()
     for name in ("package.json", "package-lock.json"):
         shutil.copy(_HERE / name, folder)
-    _run(program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+    run(program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
 
 
-def _run(*command: str, cwd: Path | None = None) -> None:
+def run(*command: str, cwd: Path | None = None) -> None:
+    """Run a command to its end.
+
+    :raises RuntimeError: it failed, with what it said
+    """
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=_PATIENCE)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")

@@ -17,6 +17,7 @@ from support.lnd import Lnd
 from support.network import Network
 
 WITHIN = 60  # seconds
+_NODE = re.compile(r"\w+ at https?://")
 _CHALLENGE = re.compile(r'L402 macaroon="([^"]+)", invoice="([^"]+)"')
 
 
@@ -43,7 +44,7 @@ class Shop(ExampleServer):
     def said_of_node(self) -> list[str]:
         """Return what its log says of the node, without the node's name."""
         lines = self._log.read_text().splitlines()
-        return [line.partition("): ")[2] for line in lines if line.startswith("lnd at ")]
+        return [line.partition("): ")[2] for line in lines if _NODE.match(line)]
 
 
 @contextmanager
