@@ -9,6 +9,7 @@ from support.staged_wallets import (
     SECRET,
     TEN_SAT,
     accepted,
+    ending_after,
     fault_of,
     order,
     say,
@@ -187,13 +188,14 @@ def test_lacking_methods(relay, node, wallet, methods):
     assert wallet.requests == []
 
 
-def test_outage_is_logged_without_secrets(impatient, relay, node, wallet, caplog):
+def test_outage_is_logged_without_secrets(relay, node, caplog):
     """The log tells of a silent wallet once, and of its return, and names no secret."""
     desk, reply = NodeDesk(node), relay.reply
+    order(desk)
     relay.reply = lambda request: [accepted(request)]
     with caplog.at_level(logging.WARNING, "l402.node"):
         for _ in range(2):
-            with pytest.raises(NodeError):
+            with ending_after(1), pytest.raises(NodeError):
                 order(desk)
         relay.reply = reply
         order(desk)

@@ -4,6 +4,7 @@ Test modules take the fixtures in by ``pytest_plugins = ["support.staged_wallets
 """
 
 import traceback
+from contextlib import contextmanager
 
 import pytest
 
@@ -35,7 +36,7 @@ def relay():
 
 
 @pytest.fixture
-def wallet(relay):
+def wallet(relay, patience):
     """A wallet of which the relay knows, and that answers as `backend` does."""
     wallet = Wallet(relay.url)
     relay.stored = [wallet.info()]
@@ -48,11 +49,20 @@ def node(wallet):
     return nwc_node(wallet.uri(SECRET, network="regtest"))
 
 
+@contextmanager
+def ending_after(seconds):
+    """Have calls of a wallet end after that time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("l402.nodes.nwc.CREATE_WITHIN", seconds)
+        patch.setattr("l402.nodes.nwc.LOOK_UP_WITHIN", seconds)
+        yield
+
+
 @pytest.fixture
-def impatient(monkeypatch):
-    """Have calls that nobody answers end soon."""
-    monkeypatch.setattr("l402.nodes.nwc.CREATE_WITHIN", 0.4)
-    monkeypatch.setattr("l402.nodes.nwc.LOOK_UP_WITHIN", 0.4)
+def patience():
+    """Let a busy machine take its time."""
+    with ending_after(60):
+        yield
 
 
 def accepted(request):
