@@ -81,6 +81,12 @@ def test_the_handle_stays_whole(front, shortened):
     assert _shortened(f"{front} {HANDLE}") == f"{shortened} {HANDLE}"
 
 
+def test_a_description_of_one_word():
+    """A word that is too long itself is cut, and no letter in two."""
+    assert _shortened("x" * 200) == "x" * 128
+    assert _shortened("tea " + "x" + "🍵" * 99) == "tea x" + "🍵" * 61
+
+
 @given(st.text())
 def test_descriptions(text):
     """Any text is cut to 128 units of UTF-16 at most, and none that is short enough."""

@@ -60,7 +60,7 @@ class PhoenixdNode(RemoteNode):
 def _settlement(payment: Record) -> Settlement:
     if not payment.flag("isPaid"):
         return Settlement.GONE if payment.flag("isExpired") else Settlement.OPEN
-    # What a new channel cost was taken off what arrived. Both were rounded down to the satoshi.
+    # What a new channel cost, msat, was taken off what arrived; the rest is rounded down to sats.
     arrived = (payment.amount("receivedSat") + 1) * _SAT + payment.amount("fees")
     enough = arrived > payment.amount("requestedSat") * _SAT
     return Settlement.SETTLED if enough else Settlement.UNDERPAID
