@@ -16,7 +16,7 @@ from http import HTTPStatus
 from flask import Flask, Response
 
 from l402 import routes
-from l402.accounts import REPEATED, Accounts, Outcome
+from l402.accounts import REPEATED, UNRECORDED, Accounts, Outcome
 from l402.cache import VerifiedTokens, concerned
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, Invalid, Malformed, RateError
@@ -31,7 +31,7 @@ from l402.protocol.token import CREDIT, Token
 from l402.store import Store
 from l402.store.replies import Call
 from l402.store.revocations import Revoked
-from l402.sync import Sync
+from l402.sync import MAX_AGE, Sync
 from l402.terms import Terms
 from l402.validation import rejection
 
@@ -123,7 +123,8 @@ class Gate:
 
         :raises PriceError: the view's price is none that can be sold at
         """
-        self.sync.refresh()  # no price is older than a second
+        if self.sync.refresh() > MAX_AGE and self.sync.unread:
+            return UNRECORDED  # what is free in the code may have a price
         if self.prices.free(terms):
             return rejection(terms.validate) or CurrentPayment(None)
         try:
