@@ -47,6 +47,12 @@ def test_once(demo):
     assert shown.returncode == 0, complaints
     assert "the client pays the invoice (10 sat)" in said
     assert said.count("the client pays the invoice (200 sat)") == 2
+    assert "0.02 USD are 20 sat" in said
+    assert "the client pays the invoice (20 sat)" in said
+    assert said.count("the client pays the invoice (500 sat)") == 1
+    assert "A day on Venus is longer than its year." in said
+    assert "24 words cost 2.4 sat; 497.5 sat are left" in said
+    assert "the books agree" in said
     assert said.endswith("Every step went as it should.\n")
 
 
@@ -56,6 +62,15 @@ def test_a_step_that_differs(demo):
         _, complaints = shown.communicate(timeout=_WITHIN)
     assert shown.returncode == 1
     assert "This step went wrong: expected that http://127.0.0.1:" in complaints
+
+
+def test_another_rate(demo):
+    """The price in dollars is shown and checked at whatever rate is configured."""
+    with demo(ONCE="1", FLASK_L402_RATES='{"USD": "97000.50"}') as shown:
+        said, complaints = shown.communicate(timeout=_WITHIN)
+    assert shown.returncode == 0, complaints
+    assert "0.02 USD are 21 sat" in said
+    assert "one bitcoin, as the sale's record has it: USD 97000.5\n" in said
 
 
 def test_port_taken(demo):
