@@ -64,15 +64,6 @@ def test_a_step_that_differs(demo):
     assert "This step went wrong: expected that http://127.0.0.1:" in complaints
 
 
-def test_another_rate(demo):
-    """The price in dollars is shown and checked at whatever rate is configured."""
-    with demo(ONCE="1", FLASK_L402_RATES='{"USD": "97000.50"}') as shown:
-        said, complaints = shown.communicate(timeout=_WITHIN)
-    assert shown.returncode == 0, complaints
-    assert "0.02 USD are 21 sat" in said
-    assert "one bitcoin, as the sale's record has it: USD 97000.5\n" in said
-
-
 def test_port_taken(demo):
     """A port that is taken is named, with what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
