@@ -31,6 +31,7 @@ def measure(folder: Path) -> Iterator[Row]:
     backend = sqlite(folder)
     yield from imports.rows(_FULL)
     yield from in_process.rows(backend, _FULL)
+    yield from in_process.flood(backend)
     yield from _served(_SMALL, backend, _FULL)
     yield from streams.rows(_SMALL[0], backend, _QUICK)
     with postgres_and_redis(folder) as large:
@@ -64,7 +65,7 @@ def run(measured: Iterable[Row], name: str) -> None:
     for setting, rows in groupby(measured, key=lambda row: row.setting):
         print(setting, flush=True)
         for row in rows:
-            print(f"  {row.name:44} {row.value:10.2f} {row.unit:5} {row.verdict}", flush=True)
+            print(row.line, flush=True)
             found.rows.append(row)
     found.load.append(os.getloadavg()[0])
     found.write(LATEST / f"{name}.json")

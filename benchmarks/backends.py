@@ -67,8 +67,7 @@ def _redis(folder: Path) -> Iterator[str]:
 
     port = free_port()
     program = Path(shutil.which("redis-server") or "")
-    flags = f"--port {port} --bind 127.0.0.1 --appendonly no"
-    process = Process(program, folder, flags, dir=folder)
+    process = Process(program, folder, f"--port {port} --bind 127.0.0.1 --dir {folder}")
 
     def answers() -> bool:
         process.check()

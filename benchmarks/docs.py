@@ -1,13 +1,12 @@
 """The tables and plots of ``docs/performance.md``, and the baseline, from the latest runs."""
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 from benchmarks.plots import Groups, bars
 from benchmarks.results import BASELINE, HERE, LATEST, Row, Run
 
-_DOCS = HERE.parent / "docs"
+DOCS = HERE.parent / "docs"
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _SOLD = ("bare", "pass", "credit", "first presentation", "challenge")
 
@@ -18,9 +17,9 @@ def publish() -> None:
     whole = Run(runs[0].machine, [load for run in runs for load in run.load])
     whole.rows = [row for run in runs for row in run.rows]
     whole.write(BASELINE)
-    _write_tables(_DOCS / "performance.md", whole)
+    _write_tables(DOCS / "performance.md", whole)
     for name, plot in _plots(whole):
-        (_DOCS / name).write_text(plot)
+        (DOCS / name).write_text(plot)
 
 
 def _path(name: str) -> Path:
@@ -34,44 +33,62 @@ def _write_tables(page: Path, run: Run) -> None:
         raise SystemExit(f"{page.name} has no place for the tables: {_BEGIN}{_END}")
     load = f"{min(run.load):.1f} to {max(run.load):.1f}"
     head = f"Measured on {run.machine}; load average {load}.\n"
-    tables = "\n".join(_table(setting, rows) for setting, rows in _settings(run.rows))
-    page.write_text(f"{before}{_BEGIN}{head}\n{tables}{_END}{after}")
+    content = "\n".join((head, *_tables(run)))
+    page.write_text(f"{before}{_BEGIN}{content}{_END}{after}")
 
 
-def _settings(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    for setting, group in groupby(rows, key=lambda row: row.setting):
-        yield setting, list(group)
+def _tables(run: Run) -> Iterator[str]:
+    """Yield each kind of setting as a table of its own, and last what was to be reached."""
+    settings = dict.fromkeys(row.setting for row in run.rows)
+    sales = [setting for setting in settings if run.value(setting, "pass / bare") is not None]
+    for unit in ("µs", "/s"):
+        group = [s for s in sales if any(r.unit == unit for r in run.of(s) if r.name == "bare")]
+        if group:
+            yield _table(f"{unit}, and times the bare view's", _SOLD, _sales(run, group))
+    for setting in settings:
+        if setting not in sales and len(run.of(setting)) > 3:
+            yield _table(setting, ("",), ([r.name, _figure(r)] for r in run.of(setting)))
+    bound = (row for row in run.rows if row.target)
+    yield _table("what", ("measured", "to be reached"), map(_reached, bound))
 
 
-def _table(setting: str, rows: Iterable[Row]) -> str:
-    lines = [f"| {setting} | | target |", "|---|---|---|"]
-    for row in rows:
-        figure = f"{row.value:,.2f}" if not row.unit else f"{row.value:,.0f} {row.unit}"
-        bound = row.target.replace("<=", "≤").replace(">=", "≥")
-        lines.append(f"| {row.name} | {figure} | {bound}{'' if row.met else ', missed'} |")
-    return "\n".join(lines) + "\n"
+def _table(head: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = [head, *columns]
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _sales(run: Run, settings: Iterable[str]) -> Iterator[list[str]]:
+    for setting in settings:
+        cells = [f"{run.value(setting, name):,.0f}" for name in _SOLD]
+        parts = [f" ({run.value(setting, f'{name} / bare'):.2f})" for name in _SOLD[1:]]
+        yield [setting, *map(str.__add__, cells, ["", *parts])]
+
+
+def _reached(row: Row) -> list[str]:
+    bound = row.target.replace("<=", "≤").replace(">=", "≥")
+    return [f"{row.setting}: {row.name}", _figure(row), bound if row.met else f"{bound}, missed"]
+
+
+def _figure(row: Row) -> str:
+    return f"{row.value:,.0f} {row.unit}" if row.unit else f"{row.value:.2f}"
 
 
 def _plots(run: Run) -> Iterator[tuple[str, str]]:
-    settings = dict.fromkeys(row.setting for row in run.rows)
-    calls = _groups(run, [s for s in settings if s.startswith("in process")], "µs")
-    served = _groups(run, [s for s in settings if " stream " not in s], "/s")
-    if calls:
-        title = "One request within the process, times the bare view's in brackets"
-        yield "performance-calls.svg", bars(title, "µs", calls)
-    if served:
-        title = "Requests per second over 8 connections, part of the bare view's in brackets"
-        yield "performance-served.svg", bars(title, "/s", served)
+    titles = {
+        "µs": "Time of one request within the process (times the bare view's)",
+        "/s": "Requests per second over 8 connections (part of the first bar)",
+    }
+    for unit, name in (("µs", "calls"), ("/s", "served")):
+        groups = _groups(run, unit)
+        if groups:
+            yield f"performance-{name}.svg", bars(titles[unit], unit, groups)
 
 
-def _groups(run: Run, settings: Iterable[str], unit: str) -> Groups:
-    """Return what each setting measured in this unit, in the order of its rows."""
-    groups = {
-        setting: {r.name: r.value for r in run.rows if (r.setting, r.unit) == (setting, unit)}
-        for setting in settings
-    }
-    return {
-        setting: {name: value for name, value in group.items() if name in _SOLD or unit == "/s"}
-        for setting, group in groups.items()
-        if group
-    }
+def _groups(run: Run, unit: str) -> Groups:
+    """Return what was measured in this unit, by its setting; streams are counted in words."""
+    groups: dict[str, dict[str, float]] = {}
+    for row in run.rows:
+        if row.unit == unit and (unit == "/s" or row.name in _SOLD) and " words" not in row.setting:
+            groups.setdefault(row.setting, {})[row.name] = row.value
+    return groups

@@ -23,9 +23,9 @@ from benchmarks.servers import Server
 from benchmarks.shop import create_app, paid_token
 
 _ROUNDS, _SECONDS, _SATS = 5, 3, 10
-#: The servers that sell, and how many calls of the node each of their processes makes at a time.
+#: The servers that sell challenges, and how many calls of the node each process makes at a time.
 _ONE, _TWO = Server("gthread", 1, 8), Server("gthread", 2, 8)
-_CONCURRENCY = {_ONE: 8, _TWO: 8}
+_CONCURRENCY = 8
 _REPEATS = Server("gthread", 1, 4)
 
 
@@ -38,7 +38,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def _repeats(folder: Path, running: Network, backend: Backend) -> Iterator[Row]:
-    setting = f"paid repeats, {_REPEATS.name}, beside Aperture"
+    setting = f"paid repeats, {_REPEATS.name}"
     holder = paid_token(create_app(backend))
     with _REPEATS.serve(backend) as app:
         place = app.removeprefix("http://")
@@ -57,12 +57,12 @@ def _repeats(folder: Path, running: Network, backend: Backend) -> Iterator[Row]:
 
 
 def _challenges(folder: Path, running: Network, backend: Backend) -> Iterator[Row]:
-    setting, bob = "challenges on lnd, beside Aperture", running.bob
+    setting, bob = f"challenges on lnd, NODE_CONCURRENCY {_CONCURRENCY}", running.bob
     macaroon = bob.bake(folder, "invoices:read", "invoices:write")
     with ExitStack() as stack:
         slices: dict[str, Callable[[], Load]] = {"requests loop": lambda: _loop(bob, macaroon)}
-        for server, concurrency in _CONCURRENCY.items():
-            told = {"node": bob.node_url(macaroon), "concurrency": concurrency}
+        for server in (_ONE, _TWO):
+            told = {"node": bob.node_url(macaroon), "concurrency": _CONCURRENCY}
             address = stack.enter_context(server.serve(backend, **told))
             slices[_ours(server)] = lambda url=f"{address}/paid": _issue(bob, url)
             proxied = address.removeprefix("http://")
@@ -80,7 +80,7 @@ def _challenges(folder: Path, running: Network, backend: Backend) -> Iterator[Ro
 
 
 def _ours(server: Server) -> str:
-    return f"ours, {server.name}, NODE_CONCURRENCY {_CONCURRENCY[server]}"
+    return f"ours, {server.name}"
 
 
 def _figures(setting: str, found: dict[str, list[Load]]) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from html import escape
 
 Groups = Mapping[str, Mapping[str, float]]
 
-_WIDTH, _LABEL, _FIGURE, _BAR, _GAP, _MARGIN = 720, 190, 130, 18, 6, 20
+_WIDTH, _LABEL, _FIGURE, _BAR, _GAP, _MARGIN = 720, 170, 130, 18, 6, 20
 _COLOURS = ("#8a94a6", "#1f6feb", "#2da44e", "#bf8700", "#8250df")
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1f2328}"

@@ -37,9 +37,10 @@ class Row(NamedTuple):
         return self.value <= float(bound) if sign == "<=" else self.value >= float(bound)
 
     @property
-    def verdict(self) -> str:
-        """The target and whether it is met."""
-        return f"{self.target}: {'met' if self.met else 'MISSED'}" if self.target else ""
+    def line(self) -> str:
+        """How it is printed under its setting."""
+        verdict = f"{self.target}: {'met' if self.met else 'MISSED'}" if self.target else ""
+        return f"  {self.name:48} {self.value:10.2f} {self.unit:5} {verdict}".rstrip()
 
 
 class Effort(NamedTuple):
@@ -69,9 +70,13 @@ class Run:
         found = json.loads(path.read_text())
         return cls(found["machine"], found["load"], [Row(**row) for row in found["rows"]])
 
+    def of(self, setting: str) -> list[Row]:
+        """Return the rows of a setting."""
+        return [row for row in self.rows if row.setting == setting]
+
     def value(self, setting: str, name: str) -> float | None:
         """Return what a row says, or None if it was not measured."""
-        return next((r.value for r in self.rows if (r.setting, r.name) == (setting, name)), None)
+        return next((row.value for row in self.of(setting) if row.name == name), None)
 
     def changes(self, earlier: "Run") -> Iterator[tuple[Row, float]]:
         """Yield the ratios that both runs have, each with what it was in the earlier one."""
