@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks.plots import Groups, bars
+from benchmarks.plots import bars
 from benchmarks.results import BASELINE, HERE, LATEST, Row, Run
 
 DOCS = HERE.parent / "docs"
@@ -18,7 +18,7 @@ def publish() -> None:
     whole.rows = [row for run in runs for row in run.rows]
     whole.write(BASELINE)
     _write_tables(DOCS / "performance.md", whole)
-    for name, plot in _plots(whole):
+    for name, _, plot in _plots(whole):
         (DOCS / name).write_text(plot)
 
 
@@ -33,19 +33,19 @@ def _write_tables(page: Path, run: Run) -> None:
         raise SystemExit(f"{page.name} has no place for the tables: {_BEGIN}{_END}")
     load = f"{min(run.load):.1f} to {max(run.load):.1f}"
     head = f"Measured on {run.machine}; load average {load}.\n"
-    content = "\n".join((head, *_tables(run)))
+    plots = (f"![{title}]({name})\n" for name, title, _ in _plots(run))
+    content = "\n".join((head, *_tables(run), *plots))
     page.write_text(f"{before}{_BEGIN}{content}{_END}{after}")
 
 
 def _tables(run: Run) -> Iterator[str]:
     """Yield each kind of setting as a table of its own, and last what was to be reached."""
-    settings = dict.fromkeys(row.setting for row in run.rows)
-    sales = [setting for setting in settings if run.value(setting, "pass / bare") is not None]
+    sales = [setting for setting in run.settings if run.value(setting, "pass / bare") is not None]
     for unit in ("µs", "/s"):
         group = [s for s in sales if any(r.unit == unit for r in run.of(s) if r.name == "bare")]
         if group:
             yield _table(f"{unit}, and times the bare view's", _SOLD, _sales(run, group))
-    for setting in settings:
+    for setting in run.settings:
         if setting not in sales and len(run.of(setting)) > 3:
             yield _table(setting, ("",), ([r.name, _figure(r)] for r in run.of(setting)))
     bound = (row for row in run.rows if row.target)
@@ -74,21 +74,21 @@ def _figure(row: Row) -> str:
     return f"{row.value:,.0f} {row.unit}" if row.unit else f"{row.value:.2f}"
 
 
-def _plots(run: Run) -> Iterator[tuple[str, str]]:
-    titles = {
-        "µs": "Time of one request within the process (times the bare view's)",
-        "/s": "Requests per second over 8 connections (part of the first bar)",
-    }
-    for unit, name in (("µs", "calls"), ("/s", "served")):
-        groups = _groups(run, unit)
+def _plots(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield each plot's name and title, and the plot."""
+    sales = [s for s in run.settings if run.value(s, "pass / bare") is not None]
+    others = [s for s in run.settings if s not in sales and " words" not in s]
+    for name, title, unit, settings in (
+        ("calls", "Time of a request within the process (times the bare view's)", "µs", sales),
+        ("served", "Requests per second, 8 connections (part of the bare view's)", "/s", sales),
+        ("lightning", "Requests per second beside Aperture (part of the first bar)", "/s", others),
+    ):
+        groups = {s: group for s in settings if (group := _group(run, s, unit))}
         if groups:
-            yield f"performance-{name}.svg", bars(titles[unit], unit, groups)
+            yield f"performance-{name}.svg", title, bars(title, unit, groups)
 
 
-def _groups(run: Run, unit: str) -> Groups:
-    """Return what was measured in this unit, by its setting; streams are counted in words."""
-    groups: dict[str, dict[str, float]] = {}
-    for row in run.rows:
-        if row.unit == unit and (unit == "/s" or row.name in _SOLD) and " words" not in row.setting:
-            groups.setdefault(row.setting, {})[row.name] = row.value
-    return groups
+def _group(run: Run, setting: str, unit: str) -> dict[str, tuple[float, float | None]]:
+    """Return what a setting measured in this unit, each as a part of the first."""
+    rows = [row for row in run.of(setting) if row.unit == unit and ", added" not in row.name]
+    return {r.name: (r.value, run.value(setting, f"{r.name} / {rows[0].name}")) for r in rows}

@@ -72,6 +72,8 @@ def _challenges(folder: Path, running: Network, backend: Backend) -> Iterator[Ro
     yield from _figures(setting, found)
     one, two = _ours(_ONE), _ours(_TWO)
     yield _compared(setting, found, one, "requests loop", ">= 0.7")
+    yield _compared(setting, found, two, "requests loop")
+    yield _compared(setting, found, "Aperture", "requests loop")
     yield _compared(setting, found, one, "requests loop", "<= 3", "slowest")
     yield _compared(setting, found, one, "Aperture", ">= 1")
     yield _compared(setting, found, one, "Aperture", figure="slowest")

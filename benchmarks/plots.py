@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from html import escape
 
-Groups = Mapping[str, Mapping[str, float]]
+#: By group and bar: its value, and what part of the group's first bar it is, if that was measured.
+Groups = Mapping[str, Mapping[str, tuple[float, float | None]]]
 
 _WIDTH, _LABEL, _FIGURE, _BAR, _GAP, _MARGIN = 720, 170, 130, 18, 6, 20
 _COLOURS = ("#8a94a6", "#1f6feb", "#2da44e", "#bf8700", "#8250df")
@@ -14,16 +15,15 @@ _STYLE = (
 
 
 def bars(title: str, unit: str, groups: Groups) -> str:
-    """Return a plot of groups of bars; each group's first bar is what its others are parts of."""
-    longest = max(value for group in groups.values() for value in group.values())
+    """Return a plot of groups of bars."""
+    longest = max(value for group in groups.values() for value, _ in group.values())
     scale = (_WIDTH - _LABEL - _FIGURE - 2 * _MARGIN) / longest
     parts, y = [_text(_MARGIN, 32, title, "title")], 44
     for name, group in groups.items():
         y += 2 * _GAP + _BAR
         parts.append(_text(_MARGIN, y - _GAP, name, "group"))
-        floor = next(iter(group.values()))
-        for number, (label, value) in enumerate(group.items()):
-            share = f" ({value / floor:.2f})" if number else ""
+        for number, (label, (value, part)) in enumerate(group.items()):
+            share = f" ({part:.2f})" if part is not None else ""
             colour = _COLOURS[number % len(_COLOURS)]
             parts.append(_bar(y, label, value * scale, f"{value:,.0f} {unit}{share}", colour))
             y += _BAR + _GAP

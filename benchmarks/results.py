@@ -70,6 +70,11 @@ class Run:
         found = json.loads(path.read_text())
         return cls(found["machine"], found["load"], [Row(**row) for row in found["rows"]])
 
+    @property
+    def settings(self) -> list[str]:
+        """All settings, in their order."""
+        return list(dict.fromkeys(row.setting for row in self.rows))
+
     def of(self, setting: str) -> list[Row]:
         """Return the rows of a setting."""
         return [row for row in self.rows if row.setting == setting]
@@ -79,10 +84,13 @@ class Run:
         return next((row.value for row in self.of(setting) if row.name == name), None)
 
     def changes(self, earlier: "Run") -> Iterator[tuple[Row, float]]:
-        """Yield the ratios that both runs have, each with what it was in the earlier one."""
+        """Yield the ratios that both runs have, each with what it was in the earlier one.
+
+        Those of percentiles are left out: in a short run they are chance.
+        """
         for row in self.rows:
             before = earlier.value(row.setting, row.name)
-            if not row.unit and before is not None:
+            if not row.unit and before is not None and "percentile" not in row.name:
                 yield row, before
 
 

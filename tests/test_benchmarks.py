@@ -41,7 +41,8 @@ def test_a_ratio_is_the_median_of_the_rounds():
 
 def test_a_plot_is_well_formed():
     """A plot has a bar for each value, and its texts are escaped."""
-    drawn = ElementTree.fromstring(bars("a < b", "/s", {"one": {"bare": 9.0, "pass": 8.0}}))
+    plot = bars("a < b", "/s", {"one": {"bare": (9.0, None), "pass": (8.0, 0.89)}})
+    drawn = ElementTree.fromstring(plot)
     texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert texts == ["a < b", "one", "bare", "9 /s", "pass", "8 /s (0.89)"]
 
@@ -56,6 +57,7 @@ def test_every_sale_is_measured_and_shown(database, tmp_path, monkeypatch):
     """The app that is measured answers every sale as expected, and the page shows each."""
     run = Run("a machine", [0.0])
     run.rows = list(in_process.rows(Backend("SQLite", database), Effort(1, 1)))
+    run.rows.append(Row("start", "import l402", 50.0, "ms", "<= 60"))
     run.write(tmp_path / "latest.json")
     page = tmp_path / "performance.md"
     page.write_text("before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n")
