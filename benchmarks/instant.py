@@ -15,10 +15,9 @@ _FRESH = 30
 
 
 class InstantNode(Node):
-    """Hands out invoices that were made before, over and over; whoever pays is none of its cares.
+    """Hands out invoices over `msat` that were made before, over and over.
 
-    They are really signed, so that checking them takes as long as ever. Each request sees the price
-    of one view only: `msat` names it.
+    They are really signed, so that checking them takes as long as ever; paying one opens nothing.
     """
 
     network = "regtest"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,10 @@ def _challenges(folder: Path, running: Network, backend: Backend) -> Iterator[Ro
         for server in (_ONE, _TWO):
             told = {"node": bob.node_url(macaroon), "concurrency": _CONCURRENCY}
             address = stack.enter_context(server.serve(backend, **told))
-            slices[_ours(server)] = lambda url=f"{address}/paid": _issue(bob, url)
+            slices[_ours(server)] = partial(_issue, bob, f"{address}/paid")
             proxied = address.removeprefix("http://")
         proxy = stack.enter_context(aperture(folder / "challenges", bob, proxied, _SATS))
-        slices["Aperture"] = lambda: _issue(bob, f"{proxy}/paid")
+        slices["Aperture"] = partial(_issue, bob, f"{proxy}/paid")
         found = in_turn(_ROUNDS, slices)
     yield from _figures(setting, found)
     one, two = _ours(_ONE), _ours(_TWO)
