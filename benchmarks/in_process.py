@@ -38,8 +38,9 @@ def rows(backend: Backend, effort: Effort) -> Iterator[Row]:
     """
     setting, alone = _setting(backend), backend.limits is None
     app, without = create_app(backend), bare_app()
-    free = {"free": lambda: time_calls(without, "/bare")} if alone else {}
-    measures = free | _measures(app)
+    measures = _measures(app)
+    if alone:
+        measures = {"free": partial(time_calls, without, "/bare"), **measures}
     for measure in measures.values():
         measure()
     found: dict[str, list[float]] = {name: [] for name in measures}

@@ -31,8 +31,7 @@ class InstantNode(Node):
         self._invoices: list[Issued] = []
         self._next = 0
 
-    def prepare(self) -> None:
-        """Make fresh invoices, out of what is measured."""
+    def _prepare(self) -> None:
         self._invoices = [
             self._encoder.create_invoice(self._msat, "made before it was asked for", self._expiry)
             for _ in range(_INVOICES)
@@ -47,7 +46,7 @@ class InstantNode(Node):
         if (msat, expiry) != (self._msat, self._expiry):
             raise NodeRefused(f"instant node: made for {self._msat} msat and {self._expiry} s")
         if time.monotonic() - self._made_at > _FRESH:
-            self.prepare()
+            self._prepare()
         self._next = (self._next + 1) % _INVOICES
         return self._invoices[self._next]
 
