@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-lightning test test-all test-lightning lint bench clean
+.PHONY: help demo demo-lightning test test-all test-lightning lint bench bench-quick bench-lightning bench-publish clean
 
 help:
 	@echo 'make demo            buy from the example API, step by step, then serve it (PORT=5402; ONCE=1 ends)'
@@ -11,7 +11,8 @@ help:
 	@echo 'make test-all        with PostgreSQL, Redis, Node.js and Chromium too'
 	@echo 'make test-lightning  the tests on a Lightning network of real nodes'
 	@echo 'make lint            ruff and mypy'
-	@echo 'make bench           the measurements'
+	@echo 'make bench           the measurements, in four minutes (wrk; PostgreSQL and Redis if there)'
+	@echo 'make bench-lightning the measurements on a real node, beside Aperture, built by Go the first time'
 	@echo 'make clean           remove .venv and whatever was generated'
 
 .venv/pyvenv.cfg:
@@ -52,6 +53,16 @@ lint: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
+
+bench-quick: .venv/.installed-dev
+	$(BIN)/python -m benchmarks quick
+	$(BIN)/python -m benchmarks compare
+
+bench-lightning: .venv/.installed-dev
+	$(BIN)/python -m benchmarks lightning
+
+bench-publish: .venv/.installed-dev
+	$(BIN)/python -m benchmarks publish
 
 clean:
 	rm -rf .venv .venv-* build dist instance *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,50 +1,106 @@
-"""Print a table of measurements, and write it as JSON.
+"""Measure and print a table: ``python -m benchmarks [COMMAND]``.
 
-``python -m benchmarks lightning`` measures on a real lnd alone, which Go builds at first.
+Without a command it measures everything but Lightning and writes ``benchmarks/results``::
+
+    quick       in less than a minute: a few rounds on SQLite
+    lightning   on a real lnd, beside Aperture, which Go builds at first
+    ablation    where the time of a paid repeat goes
+    compare     set the ratios of the latest run against the baseline; never fails
+    publish     make the latest runs the baseline, and write the tables and plots of the docs
 """
 
-import json
 import os
-import platform
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
-from benchmarks import in_process, lightning, served, shop, streams
+from benchmarks import ablation, docs, imports, in_process, lightning, served, streams
+from benchmarks.backends import Backend, postgres_and_redis, sqlite
+from benchmarks.results import BASELINE, LATEST, Effort, Row, Run, machine
+from benchmarks.servers import Server
 
-_RESULTS = Path("benchmarks/results")
-_PARTS = {"latest": (in_process, served, streams), "lightning": (lightning,)}
-
-
-def main(part: str = "latest") -> None:
-    """Measure one part in one run."""
-    machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(machine)
-    results = []
-    with tempfile.TemporaryDirectory() as directory:
-        shop.prepare(directory)
-        for module in _PARTS[part]:
-            for name, value, unit, target in module.rows():
-                print(f"  {name:54} {value:10.2f} {unit:3} {_verdict(value, target)}", flush=True)
-                results.append({"name": name, "value": value, "unit": unit, "target": target})
-    _RESULTS.mkdir(exist_ok=True)
-    found = json.dumps({"machine": machine, "results": results}, indent=1)
-    (_RESULTS / f"{part}.json").write_text(found)
+_FULL, _QUICK = Effort(rounds=6, seconds=1), Effort(rounds=3, seconds=1)
+_SMALL = (Server("gthread", 1, 4), Server("granian", 1, 4))
+_LARGE = (Server("gthread", 2, 4), Server("granian", 1, 4))
 
 
-def _verdict(value: float, target: str) -> str:
-    if not target:
-        return ""
-    sign, number = target.split()
-    met = value <= float(number) if sign == "<=" else value >= float(number)
-    return f"{target}: {'met' if met else 'MISSED'}"
+def measure(folder: Path) -> Iterator[Row]:
+    """Measure all that needs no Lightning network."""
+    backend = sqlite(folder)
+    yield from imports.rows(_FULL)
+    yield from in_process.rows(backend, _FULL)
+    yield from in_process.flood(backend)
+    yield from _served(_SMALL, backend, _FULL)
+    yield from streams.rows(_SMALL[0], backend, _QUICK)
+    with postgres_and_redis(folder) as large:
+        if large is None:
+            print("left out: PostgreSQL or Redis is not installed")
+            return
+        yield from in_process.rows(large, _FULL)
+        yield from _served(_LARGE, large, _FULL)
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+def measure_quickly(folder: Path) -> Iterator[Row]:
+    """Measure what tells soonest whether something got slower."""
+    backend = sqlite(folder)
+    yield from imports.rows(_QUICK)
+    yield from in_process.rows(backend, _QUICK)
+    yield from _served(_SMALL, backend, _QUICK)
+
+
+def _served(servers: Iterable[Server], backend: Backend, effort: Effort) -> Iterator[Row]:
+    for server in servers:
+        if server.installed:
+            yield from served.rows(server, backend, effort)
+        else:
+            print(f"left out: {server.kind} is not installed")
+
+
+def run(measured: Iterable[Row], name: str) -> None:
+    """Print rows as they come, and write them as JSON."""
+    found = Run(machine(), load=[os.getloadavg()[0]])
+    print(f"{found.machine}, load {found.load[0]:.1f}")
+    for setting, rows in groupby(measured, key=lambda row: row.setting):
+        print(setting, flush=True)
+        for row in rows:
+            print(row.line, flush=True)
+            found.rows.append(row)
+    found.load.append(os.getloadavg()[0])
+    found.write(LATEST / f"{name}.json")
+    print(f"load at the end {found.load[1]:.1f}")
+
+
+def compare() -> None:
+    """Print how the ratios of the latest run differ from the baseline's."""
+    if not BASELINE.exists():
+        print("there is no baseline yet: python -m benchmarks publish")
+        return
+    latest, baseline = Run.read(LATEST / "latest.json"), Run.read(BASELINE)
+    print(f"baseline: {baseline.machine}\nlatest:   {latest.machine}, load {latest.load}")
+    for row, before in latest.changes(baseline):
+        change = f"{row.value / before - 1:+.0%}" if before else ""
+        print(f"  {row.setting + ': ' + row.name:66} {before:7.2f} {row.value:7.2f} {change:>6}")
+
+
+def main(command: str = "all") -> None:
+    """Carry out one command."""
+    if command == "compare":
+        return compare()
+    if command == "publish":
+        return docs.publish()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if command == "ablation":
+            run(ablation.rows(sqlite(folder)), "ablation")
+        elif command == "lightning":
+            run(lightning.rows(folder), "lightning")
+        elif command in ("all", "quick"):
+            run((measure if command == "all" else measure_quickly)(folder), "latest")
+        else:
+            raise SystemExit(__doc__)
+    return None
 
 
 if __name__ == "__main__":

@@ -6,41 +6,53 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from pathlib import Path
 
 from flask import Flask, Response, request, stream_with_context
 
+from benchmarks.backends import Backend
+from benchmarks.instant import InstantNode
 from l402 import L402, current_payment, paywall
 from l402.protocol import token
-from l402.store import migrate
 
-UNLIMITED = "1000000000/minute"
+_UNLIMITED = "1000000000/minute"
+_SATS = 10
+#: A real node's settings, as in production. Paid requests ask no node; for challenges an instant
+#: one stands in for it.
+_INSTANT = f"lnd+https://127.0.0.1:1?network=regtest&macaroon=02{'00' * 40}"
+#: Calls of the node at a time; as many as a server has threads
+_CONCURRENCY = 4
 
 
-#: A real node's settings, as in production; nobody is asked, for paid requests ask no node.
-LND = f"lnd+https://127.0.0.1:1?network=regtest&macaroon=02{'00' * 40}"
-
-
-def create_app(node: str = "simulated:", concurrency: int = 2) -> Flask:
-    """Return the app on the database that ``BENCH_DATABASE`` names."""
+def create_app(backend: Backend, node: str | None = None, concurrency: int = _CONCURRENCY) -> Flask:
+    """Return the app; its node is the one that a URL names, or one that answers at once."""
     app = Flask("shop")
     app.config.update(
-        L402_NODE=node,
+        L402_NODE=node or _INSTANT,
         L402_NODE_CONCURRENCY=concurrency,
         L402_SERVICE="shop",
-        L402_SIMULATED=True,
         L402_SECRET_KEY="only for measuring, never for selling",
-        L402_DATABASE_URL=os.environ["BENCH_DATABASE"],
-        L402_RATE_LIMIT=UNLIMITED,
-        L402_CHALLENGE_LIMIT=UNLIMITED,
-        L402_CHALLENGE_LIMIT_TOTAL=UNLIMITED,
+        L402_DATABASE_URL=backend.database,
+        L402_RATE_LIMIT=_UNLIMITED,
+        L402_CHALLENGE_LIMIT=_UNLIMITED,
+        L402_CHALLENGE_LIMIT_TOTAL=_UNLIMITED,
     )
+    if backend.limits:
+        app.config["L402_RATELIMIT_STORAGE_URI"] = backend.limits
     L402(app)
+    if node is None:
+        gate = app.extensions["l402"]
+        gate.desk.node = InstantNode(_SATS * 1000, gate.defaults.invoice_expiry)
     add_bare(app)
-    app.add_url_rule("/paid", "paid", paywall(sats=10)(view))
+    app.add_url_rule("/paid", "paid", paywall(sats=_SATS)(view))
     app.add_url_rule("/call", "call", paywall(sats=1, uses=100)(view))
     app.add_url_rule("/words", "words", paywall(credit=500, reserve=50)(metered_words))
     return app
+
+
+def served_app() -> Flask:
+    """Return the app for a server's process, which is told of all by its environment."""
+    node, concurrency = os.environ.get("BENCH_NODE"), os.environ.get("BENCH_CONCURRENCY")
+    return create_app(Backend.from_environment(), node, int(concurrency or _CONCURRENCY))
 
 
 def bare_app() -> Flask:
@@ -51,12 +63,12 @@ def bare_app() -> Flask:
 
 
 def add_bare(app: Flask) -> None:
-    """Add the view that is free."""
+    """Add the views that are free."""
     app.add_url_rule("/bare", "bare", lambda: view())
     app.add_url_rule("/free-words", "free_words", free_words)
 
 
-def paid_token(app: Flask, kind: str = token.PASS, msat: int = 10_000) -> str:
+def paid_token(app: Flask, kind: str = token.PASS, msat: int = _SATS * 1000) -> str:
     """Return the Authorization of somebody who has paid for the paid view of `app`, or calls."""
     gate, now, preimage = app.extensions["l402"], int(time.time()), secrets.token_bytes(32)
     ends = now + 3600
@@ -72,12 +84,6 @@ def paid_token(app: Flask, kind: str = token.PASS, msat: int = 10_000) -> str:
 def view() -> dict[str, str]:
     """The view itself."""
     return {"quote": "A penny saved is a penny earned."}
-
-
-def prepare(directory: str) -> None:
-    """Migrate a new SQLite file and name it in the environment."""
-    os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'l402.db'}"
-    migrate.upgrade(os.environ["BENCH_DATABASE"])
 
 
 def free_words() -> Response:

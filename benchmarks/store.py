@@ -6,19 +6,17 @@ On a new SQLite file, or on the empty database whose URL is given.
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-
-from l402.store import migrate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support import redemptions
+
+from benchmarks.results import Row
+from l402.store import migrate
 
 _ACCOUNTS, _REDEMPTIONS = 1_000, 20_000
 
 
-def rows(url: str) -> Iterator[tuple[str, float, str, str]]:
-    """Yield measurements: name, value, unit, target."""
+def rows(url: str) -> Iterator[Row]:
+    """Yield how many a second, and how long they take."""
     migrate.upgrade(url)
     redemptions.sell(url, _ACCOUNTS, 1_000_000)
     jobs = redemptions.redeem_together(url, _REDEMPTIONS, _ACCOUNTS)
@@ -26,20 +24,21 @@ def rows(url: str) -> Iterator[tuple[str, float, str, str]]:
     elapsed = max(each.ended for each in tallies) - min(each.begun for each in tallies)
     seconds = sorted(second for each in tallies for second in each.seconds)
     kind = url.partition(":")[0]
-    name = f"{kind}, {redemptions.PROCESSES} processes"
-    yield f"{name}: redemptions", len(seconds) / elapsed, "/s", ">= 1000" * (kind == "sqlite")
+    setting = f"{kind}, {redemptions.PROCESSES} processes"
+    target = ">= 1000" * (kind == "sqlite")
+    yield Row(setting, "redemptions", len(seconds) / elapsed, "/s", target)
     for part in (50, 99, 99.9):
         at = min(len(seconds) - 1, int(len(seconds) * part / 100))
-        yield f"{name}: {part:g}th percentile", seconds[at] * 1e3, "ms", ""
-    yield f"{name}: longest", seconds[-1] * 1e3, "ms", ""
+        yield Row(setting, f"{part:g}th percentile", seconds[at] * 1e3, "ms")
+    yield Row(setting, "longest", seconds[-1] * 1e3, "ms")
 
 
 def main() -> None:
     """Print the measurements."""
     with tempfile.TemporaryDirectory() as directory:
         url = sys.argv[1] if len(sys.argv) > 1 else f"sqlite:///{directory}/l402.db"
-        for name, value, unit, target in rows(url):
-            print(f"  {name:46} {value:10.2f} {unit:3} {target}", flush=True)
+        for row in rows(url):
+            print(row.line, flush=True)
 
 
 if __name__ == "__main__":

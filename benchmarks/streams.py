@@ -1,32 +1,33 @@
 """Words per second of a stream that is charged word by word, against the same stream free."""
 
 import os
-import statistics
 import time
 import urllib.request
 from collections.abc import Iterator
+from statistics import median
 
-from benchmarks.served import gunicorn
-from benchmarks.shop import LND, create_app, paid_token
+from benchmarks.backends import Backend
+from benchmarks.results import Effort, Row, ratio
+from benchmarks.servers import Server
+from benchmarks.shop import create_app, paid_token
 from l402.protocol.token import CREDIT
 
-_ROUNDS = 7
 _WORDS = int(os.environ.get("BENCH_WORDS", "10000"))
 
 
-def rows() -> Iterator[tuple[str, float, str, str]]:
-    """Yield measurements: name, value, unit, target; ratios are the medians of the rounds'."""
-    authorization = paid_token(create_app(LND), CREDIT, 10**12)
+def rows(server: Server, backend: Backend, effort: Effort) -> Iterator[Row]:
+    """Yield rates, and the median of the rounds' ratios."""
+    setting = f"{server.name}, {backend.name}, stream of {_WORDS} words"
+    authorization = paid_token(create_app(backend), CREDIT, 10**12)
     free, metered = [], []
-    with gunicorn(f"create_app({LND!r})", 4) as address:
+    with server.serve(backend) as address:
         _read(f"{address}/words", authorization)  # books the payment
-        for _ in range(_ROUNDS):  # in turn, so that the machine's moods meet both
+        for _ in range(effort.rounds):  # in turn, so that the machine's moods meet both
             free.append(_read(f"{address}/free-words"))
             metered.append(_read(f"{address}/words", authorization))
-    ratio = statistics.median(m / f for m, f in zip(metered, free, strict=True))
-    yield f"gunicorn gthread 1x4, stream of {_WORDS} words, free", statistics.median(free), "/s", ""
-    yield "  the same, charged word by word", statistics.median(metered), "/s", ""
-    yield "  / free", ratio, "", ">= 0.5"
+    yield Row(setting, "free", median(free), "/s")
+    yield Row(setting, "charged word by word", median(metered), "/s")
+    yield Row(setting, "charged word by word / free", ratio(metered, free), "", ">= 0.5")
 
 
 def _read(url: str, authorization: str | None = None) -> float:

@@ -1,4 +1,4 @@
-"""The programs of the Lightning tests: btcd, lnd and a buyer, built by Go from pinned modules.
+"""Programs that Go builds from pinned modules: btcd, lnd, a buyer for the tests, and Aperture.
 
 ``python tests/lightning/binaries.py`` builds what is not there yet and prints the folders. They lie
 outside the clone, and a change of a pin, of a source or of a tag means another folder.
@@ -25,6 +25,7 @@ _TAGS = "invoicesrpc signrpc walletrpc chainrpc"
 _PACKAGES = {
     "nodes": ("github.com/btcsuite/btcd", "github.com/lightningnetwork/lnd/cmd/lnd"),
     "buyer": (".",),
+    "aperture": ("github.com/lightninglabs/aperture/cmd/aperture",),
 }
 _WITHIN = 1800  # seconds; five to eight minutes on two cores where nothing was downloaded yet
 _TELL_EVERY = 10.0  # seconds
@@ -37,8 +38,8 @@ def _tell(text: str) -> None:
 def binaries(module: str = "nodes", tell: Callable[[str], None] = _tell) -> Path:
     """Return the folder of a module's programs; build them if need be, and `tell` how it goes.
 
-    ``nodes`` has ``btcd`` and ``lnd``, ``buyer`` a program of that name. Several processes may ask
-    at once: one builds, and the others wait for it.
+    ``nodes`` has ``btcd`` and ``lnd``, ``buyer`` and ``aperture`` a program of that name. Several
+    processes may ask at once: one builds, and the others wait for it.
 
     :raises RuntimeError: Go is missing, or it could not build them
     """
