@@ -70,7 +70,7 @@ class Client:
         :raises L402Error: the client's own, for no connection, too late, too large, not HTTP
         """
         request = _prepared(method, self._base + path, {**self._headers, **(headers or {})}, body)
-        timeout = urllib3.Timeout(connect=_CONNECT_WITHIN, total=within)
+        timeout = (_CONNECT_WITHIN, within)
         try:
             return self._answer(self._transport().send(request, timeout=timeout), largest)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as e:
@@ -91,7 +91,7 @@ class Client:
     def _answer(self, response: requests.Response, largest: int) -> Answer:
         """Read no more of the body than is allowed; what is left over closes the connection."""
         try:
-            content = response.raw.read(largest + 1, decode_content=False)
+            content = response.raw.read(largest + 1)
             if len(content) > largest:
                 raise self._error(f"its answer is larger than {largest >> 20} MiB")
         finally:

@@ -10,7 +10,8 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from http.client import HTTPResponse
+from http.client import HTTPConnection as _Plain
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -48,26 +49,24 @@ class Transport(HTTPAdapter):
         *_: Any,
         **__: Any,
     ) -> requests.Response:
-        """Send `request` and return status and body, the latter still to be read.
+        """Send `request` and return status and body, the latter still to be read and closed.
 
-        Whom to trust is settled already, so `verify` and its like change nothing.
+        `timeout` is how many seconds connecting may take, and how many all of it. Whom to trust is
+        settled already, so `verify` and its like change nothing. The pool's own `urlopen` would do
+        no more here, and takes longer than all the rest of the exchange.
 
-        :raises urllib3.exceptions.HTTPError: or what it is made of; nothing is tried again
+        :raises urllib3.exceptions.HTTPError: or OSError, or http.client.HTTPException; nothing is
+            tried again
         """
+        connection = cast(_Connection, self._pool._get_conn())
+        try:
+            answered = connection.exchange(request, *timeout)
+        except BaseException:
+            connection.close()
+            raise
         response = requests.Response()
-        response.raw = self._pool.urlopen(
-            cast(str, request.method),
-            request.path_url,
-            cast(bytes, request.body),
-            request.headers,
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=timeout,
-            preload_content=False,
-            decode_content=False,
-        )
-        response.status_code = response.raw.status
+        response.status_code = answered.status
+        response.raw = _Body(answered, connection, self._pool)
         return response
 
     def certificate_end(self, within: float) -> int | None:
@@ -175,19 +174,66 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         _dial(self, super().connect)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def exchange(
+        self, request: requests.PreparedRequest, connecting: float, within: float
+    ) -> HTTPResponse:
+        """Send a request and read the head of its answer, within so many seconds in all."""
+        end = time.monotonic() + within
         if self.sock is None:
+            self.timeout = min(connecting, within)
             self.connect()
         self._unsent: list[bytes] = []
-        super().request(*args, **kwargs)
+        _Plain.request(
+            self,
+            cast(str, request.method),
+            request.path_url,
+            request.body,
+            cast(dict[str, str], request.headers),
+        )
+        self._allow(end)
         super().send(b"".join(self._unsent))
+        self._allow(end)
+        return _Plain.getresponse(self)
 
     def send(self, data: Any) -> None:
         self._unsent.append(data)
 
+    def _allow(self, end: float) -> None:
+        """Let the socket take no longer than to `end`."""
+        sock, left = cast(socket.socket, self.sock), end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if abs(left - (sock.gettimeout() or 0.0)) > _COARSE:
+            sock.settimeout(left)
+
 
 class _TLSConnection(_Connection, HTTPSConnection):
     """The same under TLS: `super` above is HTTPSConnection here."""
+
+
+class _Body:
+    """The body of an answer; once closed, the connection serves the next request."""
+
+    def __init__(
+        self, answered: HTTPResponse, connection: _Connection, pool: urllib3.HTTPConnectionPool
+    ) -> None:
+        self._answered, self._connection, self._pool = answered, connection, pool
+
+    def read(self, most: int) -> bytes:
+        """Return all that is left, or `most` bytes if it is more.
+
+        :raises http.client.IncompleteRead: it is less than was announced
+        """
+        content = self._answered.read(most)
+        if self._answered.length and len(content) < most:
+            raise IncompleteRead(b"")
+        return content
+
+    def close(self) -> None:
+        """Give the connection back; what was not read of the answer closes it."""
+        if not self._answered.isclosed():
+            self._connection.close()
+        self._pool._put_conn(self._connection)
 
 
 class _Pool(urllib3.HTTPConnectionPool):
