@@ -32,7 +32,7 @@ from l402.store import Store
 from l402.store.replies import Call
 from l402.store.revocations import Revoked
 from l402.sync import MAX_AGE, Sync
-from l402.terms import Terms
+from l402.terms import SAT, Terms
 from l402.validation import rejection
 
 
@@ -174,7 +174,9 @@ class Gate:
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
         refused = Denial(Reason(error.reason), balance=payment.balance), payment.token
-        return self.issuer.offer([refused], terms, Quote(error.msat, False))
+        # Above the highest price it is paid for in parts: what was bought adds up.
+        msat = min(error.msat, self.defaults.max_sats * SAT)
+        return self.issuer.offer([refused], terms, Quote(msat, False))
 
     def mark(self, response: Response) -> Response:
         """Say on an answer of ours if no real money is asked for."""
