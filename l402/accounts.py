@@ -102,10 +102,17 @@ class Accounts:
             _log.debug("a valid token met a store that does not answer: %s", error)
             return UNRECORDED
 
-    def settle(self, payment: CurrentPayment, charged: bool, answer: Answer | None = None) -> None:
+    def settle(
+        self,
+        payment: CurrentPayment,
+        charged: bool,
+        answer: Answer | None = None,
+        msat: int | None = None,
+    ) -> None:
         """Take what a request costs, or give it back; keep its `answer` for a replay.
 
-        What cannot be given back now will be, as soon as the store answers.
+        `msat` is what a metered one was charged, if not all that was reserved. What cannot be given
+        back now will be, as soon as the store answers.
 
         :raises StoreError: it could not be taken, and will be given back; only if the store went
             away within its very commit, it may have been taken all the same
@@ -113,8 +120,7 @@ class Accounts:
         if payment.use_id is None:
             return
         if charged:
-            cost = payment.paid if payment.meter else None
-            payment.balance = self.store.uses.take(payment.use_id, answer, cost).balance
+            payment.balance = self.store.uses.take(payment.use_id, answer, msat).balance
             return
         with suppress(StoreError):
             left = self.store.uses.release(payment.use_id)
