@@ -8,6 +8,7 @@
 Cheap and stateless first: a forged token never reaches the limiter, a flood never reaches SQL.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -246,7 +247,8 @@ class Gate:
         try:
             msat = terms.agreed(shown.grant, now, today)
         except RateError as error:
-            return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+            unknown = Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+            return self._at_any_price(shown, terms, now) or unknown
         if msat == 0:
             return CurrentPayment(None)
         outcome = self.accounts.open(shown, terms, msat, now, call)
@@ -255,6 +257,13 @@ class Gate:
             if until := terms.opened_until(shown, constant, now):
                 shown.opened[terms] = until, outcome.ends, edition
         return outcome
+
+    def _at_any_price(self, shown: Token, terms: Terms, now: float) -> CurrentPayment | None:
+        """Let in who holds a pass that was bought here for a price that is signed."""
+        if terms.kind != PASS:
+            return None
+        outcome = self.accounts.open(shown, terms, sys.maxsize, now)
+        return outcome if isinstance(outcome, CurrentPayment) else None
 
     def _offer(self, refused: Sequence[Refused], terms: Terms, today: Today) -> Outcome:
         """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""
