@@ -42,6 +42,7 @@ FACTS = (
     "The number 402 was set aside in HTTP for payment, and left unused.",
     "One bitcoin is 100 million satoshis.",
 )
+FORECASTS = ("fair, a light breeze from the west", "rain by noon", "fog, clearing late")
 ELEMENTS = {
     "hydrogen": ("H", 1), "helium": ("He", 2), "carbon": ("C", 6), "nitrogen": ("N", 7),
     "oxygen": ("O", 8), "neon": ("Ne", 10), "iron": ("Fe", 26), "copper": ("Cu", 29),
@@ -144,6 +145,13 @@ def report() -> dict[str, Any]:
     """Sell a report by its length."""
     rows = int(request.args.get("rows", "10"))
     return {"rows": [{"n": n, "square": n * n} for n in range(1, rows + 1)]}
+
+
+@api.get("/forecast")
+@paywall(price="0.02 USD", uses=1, description="A weather forecast")
+def forecast() -> dict[str, str]:
+    """Sell a forecast, each for two cents: its supplier bills in dollars."""
+    return {"tomorrow": random.choice(FORECASTS)}  # noqa: S311
 
 
 def check_words() -> None:

@@ -14,6 +14,8 @@ class Config:
     """What holds everywhere."""
 
     L402_SERVICE = "example"
+    #: What one bitcoin costs, fixed here; a shop would name URLs that tell it (docs/prices.md).
+    L402_RATES = {"USD": "100000"}
     MAX_CONTENT_LENGTH = 64 * 1024  # bytes of a request's body
     #: Proxies in front of the app, each of which sets X-Forwarded-For and X-Forwarded-Proto.
     TRUSTED_PROXIES = 0

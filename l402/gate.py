@@ -17,7 +17,7 @@ from http import HTTPStatus
 from flask import Flask, Response
 
 from l402 import routes
-from l402.accounts import REPEATED, Accounts, Outcome
+from l402.accounts import REPEATED, UNRECORDED, Accounts, Outcome
 from l402.cache import VerifiedTokens, concerned
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, Invalid, Malformed, RateError
@@ -125,6 +125,8 @@ class Gate:
         :raises PriceError: the view's price is none that can be sold at
         """
         fresh = self.sync.refresh() <= MAX_AGE  # also of prices
+        if not fresh and self.sync.unread:
+            return UNRECORDED  # what is free in the code may have a price
         now = self.clock()
         if header and fresh and (again := self._again(header, terms, now)) is not None:
             return again

@@ -75,8 +75,11 @@ def _price(sats: Price | None, msat: Price | None, price: str | None) -> tuple[A
     if price is not None:
         return _money(price), 1
     name, amount, unit = ("msat", msat, 1) if sats is None else ("sats", sats, SAT)
-    if amount is None or (not callable(amount) and (type(amount) is not int or amount < 0)):
-        raise ConfigurationError(f"paywall: {name}={amount!r}; write an int >= 0, or a callable")
+    plain = callable(amount) and not iscoroutinefunction(amount)
+    if amount is None or (not plain and (type(amount) is not int or amount < 0)):
+        raise ConfigurationError(
+            f"paywall: {name}={amount!r}; write an int >= 0, or a plain callable"
+        )
     return amount, unit
 
 

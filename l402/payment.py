@@ -10,7 +10,7 @@ from werkzeug.local import LocalProxy
 from l402.metering import Tally
 from l402.protocol.token import Token
 
-_KEY = "l402.payment"
+_KEY, _CLAIMED = "l402.payment", "l402.claimed"
 
 
 @dataclass(slots=True)
@@ -65,16 +65,17 @@ class CurrentPayment:
         self.paid, self.balance = self.meter.charged, self.meter.balance
 
 
-def require_unsold(asked: Request) -> None:
-    """See that this request has not been sold yet.
+def claim(asked: Request) -> None:
+    """Note that a paywall sells this request, before its price is asked for.
 
-    :raises RuntimeError: a view under a paywall calls another one
+    :raises RuntimeError: another one does: a view calls a view, or a price or ``validate`` does
     """
-    if _KEY in asked.environ:
+    if _CLAIMED in asked.environ:
         raise RuntimeError(
             "a view under @paywall calls another one: one request is sold once; let both call a"
             " plain function"
         )
+    asked.environ[_CLAIMED] = True
 
 
 def bind(asked: Request, payment: CurrentPayment) -> None:

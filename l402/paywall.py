@@ -21,7 +21,7 @@ from l402.gate import Gate
 from l402.limits import is_loopback
 from l402.metering import Tally
 from l402.offer import Price, offered
-from l402.payment import CurrentPayment, bind, require_unsold
+from l402.payment import CurrentPayment, bind, claim
 from l402.protocol.token import CREDIT
 from l402.routes import mark, refuse_unsellable
 from l402.store.replies import Reply
@@ -106,7 +106,7 @@ def paywall(
             app, asked = context.app, context.request
             if asked.method == "OPTIONS":  # never charged, so never the view's own answer
                 return app.make_default_options_response()
-            require_unsold(asked)
+            claim(asked)
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
             call = app.ensure_sync(view) if asynchronous else view  # fails if it cannot be called

@@ -60,9 +60,10 @@ class Prices:
             known |= {(terms.endpoint, ""): terms, (terms.endpoint, terms.method): terms}
             if isinstance(terms.amount, Money):
                 self._rates.require(terms.amount.currency)
-            if terms.metered and self._of_configuration(terms) is not None:
+            if terms.metered and self._of_configuration(terms) not in (None, 0):
                 raise ConfigurationError(
-                    f"L402_PRICES: {terms.endpoint} is metered: its view says what a call costs"
+                    f"L402_PRICES: {terms.endpoint} is metered: its view says what a call costs;"
+                    " write 0 to serve it for nothing, or leave it out"
                 )
         for endpoint, method in self._configured.keys() - known:
             name = f"{method} {endpoint}".strip()
@@ -116,7 +117,9 @@ class Prices:
 
     def _of_run_time(self, terms: Terms) -> int | None:
         known = self._set
-        return known.get((terms.service, terms.endpoint, terms.method)) if known else None
+        msat = known.get((terms.service, terms.endpoint, terms.method)) if known else None
+        # What a metered call costs its view says; a price that was set before it did is no reserve.
+        return None if msat and terms.metered else msat
 
     def _of_configuration(self, terms: Terms) -> int | Money | None:
         for_all = self._configured.get((terms.endpoint, ""))

@@ -62,6 +62,11 @@ class Sync:
         self._use_counts: dict[bytes, tuple[int, float]] = {}
         self._challenge_counts: Counter[tuple[date, str, str]] = Counter()
 
+    @property
+    def unread(self) -> bool:
+        """Whether this process has not learnt yet what was revoked and priced."""
+        return self._read_at == float("-inf")
+
     def refresh(self) -> float:
         """Read, if that is due and the store answers; return how old, in seconds, the news was."""
         self._active = True

@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import pytest
 from conftest import SECRET, Clock
-from flask import Flask, Response, request
+from flask import Flask, Response
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -43,6 +43,7 @@ from support.account_model import (
     HOUR,
     INVOICE_EXPIRY,
     PASS,
+    WAY_BACK,
     Accounts,
     Key,
     Payment,
@@ -86,8 +87,10 @@ VIEWS = (
     View("metered", 2_000, credit=8_000, metered=True),
 )
 METERED = next(number for number, view in enumerate(VIEWS) if view.metered)
-#: The other process runs a later release, in which one price has risen.
-LATER = tuple(View("rising", 18_000) if view.endpoint == "rising" else view for view in VIEWS)
+#: The other process runs a later release, in which everything is dearer.
+LATER = tuple(replace(view, msat=view.msat * 3 // 2) for view in VIEWS)
+#: What is set at run time, in msat; None goes back to the price in the code.
+PRICES = [None, None, 0, 1, 1_500, 2_000, 6_000, 10_000, 12_500, 40_000]
 LONG = [view.endpoint for view in VIEWS].index("long")
 OUTCOMES = {"200": 200, "201": 201, "404": 404, "500": 500, "raises": 500, "stream": 200}
 
@@ -120,7 +123,7 @@ class Process:
         self.gate.sync._start = lambda: None  # what its thread does, the machine does
 
     def _sell(self, view: View) -> None:
-        price = view.msat if view.fixed else lambda: int(request.args["msat"])
+        price = view.msat if view.fixed else lambda: view.msat
         kind: dict[str, Any] = {"valid_for": view.valid_for} if view.kind == PASS else {}
         kind |= {"uses": view.uses or None, "credit": view.credit // 1000 or None}
         if view.metered:
@@ -173,6 +176,7 @@ class AccountMachine(RuleBasedStateMachine):
     any_view = st.integers(0, len(VIEWS) - 1)
     any_process = st.integers(0, 1)
     any_outcome = st.sampled_from(["200", "200", *OUTCOMES])
+    any_price = st.sampled_from(PRICES)
     any_idempotency_key = st.sampled_from([None, "a", "b"])
     any_credit_view = st.sampled_from([i for i, view in enumerate(VIEWS) if view.kind == CREDIT])
 
@@ -187,6 +191,7 @@ class AccountMachine(RuleBasedStateMachine):
         self.late: list[Late] = []
         self.keyed: list[tuple[int, Request]] = []  # calls under an Idempotency-Key
         self.steps = self.metered = 0
+        self.prices: dict[str, int] = {}  # that are set at run time, by endpoint
 
     def teardown(self) -> None:
         self.audit()
@@ -252,6 +257,25 @@ class AccountMachine(RuleBasedStateMachine):
         """Ask for what the token was sold for, perhaps of a release with another price."""
         view = VIEWS.index(next(v for v in VIEWS if v.endpoint == key.payment.view.endpoint))
         self.send(process, self.asked(process, view, (key,), outcome))
+
+    @rule(
+        target=keys, process=any_process, view=any_view, msat=any_price, late=st.booleans(),
+        elsewhere=st.booleans(),
+    )  # fmt: skip
+    def come_back_after_a_move(
+        self, process: int, view: int, msat: int | None, late: bool, elsewhere: bool
+    ) -> Any:
+        """Have a price move between challenge and retry: nobody who paid is refused."""
+        offer = self.send(process, self.asked(process, view, (), "200"))
+        if offer is None:
+            return multiple()
+        self.reprice(view, msat)
+        if late:
+            self.wait_until(offer.starts_at + WAY_BACK - 1)
+        if elsewhere and offer.price:  # a later release's callable may say more
+            process = 1 - process
+        assert self.send(process, self.asked(process, view, (Key(offer),), "200")) is None
+        return Key(offer)
 
     @rule(process=any_process, key=keys, before=st.booleans())
     def come_at_the_end(self, process: int, key: Key, before: bool) -> None:
@@ -410,6 +434,26 @@ class AccountMachine(RuleBasedStateMachine):
         for process in self.processes:
             process.gate.sync._read()
 
+    @rule(view=any_view, msat=any_price)
+    def reprice(self, view: int, msat: int | None) -> None:
+        """Set a price while the processes serve, or unset it; a second later all of them know."""
+        sold, prices = VIEWS[view], self.processes[0].gate.store.prices
+        if msat is None:
+            was = prices.unset(sold.service, sold.endpoint, "GET")
+            assert was == (self.prices.pop(sold.endpoint, None) is not None)
+        else:
+            prices.set(sold.service, sold.endpoint, "GET", msat)
+            self.prices[sold.endpoint] = msat
+        for process in self.processes:
+            process.gate.sync._read()
+
+    @precondition(lambda self: self.prices)
+    @rule(key=keys, msat=any_price, process=any_process)
+    def reprice_what_was_bought(self, key: Key, msat: int | None, process: int) -> None:
+        """Have the price move of what somebody holds, who comes again with it."""
+        self.reprice([view.endpoint for view in VIEWS].index(key.payment.view.endpoint), msat)
+        self.come_again(process, key, "200")
+
     @rule(
         key=keys,
         msat=st.sampled_from([1_000, 3_500, -1_000, -5_000]),
@@ -440,8 +484,11 @@ class AccountMachine(RuleBasedStateMachine):
         assert self.rows(credential.c.token_id) == Counter(
             (token_id,) for token_id in {paid.token_id.hex() for paid in known}
         )
-        assert self.rows(payment.c.payment_hash, payment.c.status, payment.c.msat) == Counter(
-            (paid.payment_hash.hex(), paid.status.value, paid.view.total)
+        paid_for = payment.c
+        assert self.rows(
+            paid_for.payment_hash, paid_for.status, paid_for.msat, paid_for.price_msat
+        ) == Counter(
+            (paid.payment_hash.hex(), paid.status.value, paid.view.total, paid.price)
             for paid in known if paid.status
         )  # fmt: skip
         held: Counter[tuple[bytes, str]] = Counter()
@@ -501,13 +548,16 @@ class AccountMachine(RuleBasedStateMachine):
         head: bool = False, rewritten: bool = False, hangs: bool = False,
     ) -> Payment | None:  # fmt: skip
         """Send a request, compare all of its answer with the model's, return what it offers."""
-        asked = replace(asked, head=head)
-        its, verdict = self.processes[process], self.model.answer(asked)
+        its = self.processes[process]
+        in_code = next(view for view in its.views if view.endpoint == asked.view.endpoint)
+        now = in_code.at(self.prices.get(in_code.endpoint))
+        asked = replace(asked, head=head, view=now)
+        verdict = self.model.answer(asked)
         runs, served = its.runs, verdict.reason is None and verdict.earlier is None
         hangs = hangs and not asked.view.metered
         hung = Late(verdict.use, its.gate.store.uses) if hangs and verdict.use else None
         served |= verdict.use is not None
-        query = [("msat", asked.view.msat), ("also", 1)]
+        query = [("one", 1), ("also", 1)]
         how: dict[str, Any] = {
             "query_string": query[::-1] if rewritten else query,
             "method": "HEAD" if head else "GET",
@@ -564,8 +614,9 @@ class AccountMachine(RuleBasedStateMachine):
             assert body["run"] == self.ran[verdict.earlier]
         elif verdict.use:
             assert body["run"] == self.ran[verdict.use]
-            paid = verdict.use.cost if asked.view.metered else asked.view.msat
-            assert (body["paid"], body["left"]) == (paid, verdict.left)
+            assert (body["paid"], body["left"]) == (verdict.use.cost, verdict.left)
+        elif not asked.view.msat:
+            assert (body["paid"], body["left"]) == (sum(asked.charges), None)
 
     def refused(
         self, process: int, asked: Request, verdict: Verdict, response: Any, head: bool
@@ -576,11 +627,11 @@ class AccountMachine(RuleBasedStateMachine):
         if verdict.status != 402:
             assert "WWW-Authenticate" not in response.headers
             return None
-        return self.offered(process, asked, verdict.token_id, response)
+        # What a metered call lacks, its view has said, as a callable would.
+        view = replace(asked.view, fixed=asked.view.fixed and not verdict.use)
+        return self.offered(process, view, verdict.token_id, response)
 
-    def offered(
-        self, process: int, asked: Request, account: bytes | None, response: Any
-    ) -> Payment:
+    def offered(self, process: int, view: View, account: bytes | None, response: Any) -> Payment:
         """Compare what a challenge offers with what the model would sell, and pay."""
         gate = self.processes[process].gate
         _, text, _, invoice, *_ = response.headers["WWW-Authenticate"].split('"')
@@ -590,11 +641,12 @@ class AccountMachine(RuleBasedStateMachine):
             assert raw.token_id not in {paid.token_id for paid in self.model.payments}
         else:
             assert raw.token_id == account
-        offer = self.model.sell(asked.view, raw.token_id, raw.payment_hash)
+        offer = self.model.sell(view, raw.token_id, raw.payment_hash)
         assert raw.grant[:8] == (
             offer.view.service, offer.view.kind, offer.view.total, "simulated", offer.issued_at,
             offer.starts_at, offer.ends_at, offer.valid_until,
         )  # fmt: skip
+        assert (raw.grant.price, raw.grant.rate) == (offer.price, "")
         self.shows[offer] = text, preimage
         return offer
 

@@ -47,8 +47,12 @@ def test_says_what_is_for_sale(poor: FlaskClient) -> None:
     assert answer.status_code == 200
     assert listed["/quote"]["price"] == "10 sat, any number of calls for 1 h"
     assert listed["/echo"]["method"] == "POST"
-    assert set(listed) == {"/quote", "/fact", "/echo", "/report", "/lookup/<name>", "/stream"}
+    assert set(listed) == {
+        "/quote", "/fact", "/echo", "/report", "/lookup/<name>", "/forecast", "/stream",
+    }  # fmt: skip
     assert listed["/lookup/<name>"]["price"] == "200 sat for 100 calls, 2 sat for each"
+    assert listed["/forecast"]["price"] == "0.02 USD, for each call"
+    assert listed["/stream"]["price"].startswith("500 sat of credit, charged by use")
     assert all(item["description"] for item in listed.values())
 
 
@@ -96,6 +100,17 @@ def test_a_report_of_an_odd_length_is_a_400(poor: FlaskClient, rows: str) -> Non
     assert answer.status_code == 400
     assert "WWW-Authenticate" not in answer.headers
     assert "from 1 to 500" in answer.json["detail"]
+
+
+def test_a_forecast_costs_two_cents(example: Flask) -> None:
+    """At the configured rate that is 20 sat for each."""
+    assert example.config["L402_RATES"] == {"USD": "100000"}
+    buyer = example.test_client()
+    for bought in (1, 2):
+        answer = buyer.get("/forecast")
+        assert answer.json["tomorrow"]
+        assert (answer.headers["L402-Balance-Msat"], buyer.payments) == ("0", bought)
+    assert FlaskClient(example).get("/forecast").json["amountSats"] == 20
 
 
 def test_a_stream_is_sold_by_the_word(example: Flask) -> None:

@@ -145,6 +145,18 @@ def test_list(shop: Flask, run: Run) -> None:
     assert told[0]["set_at"] > NOW.isoformat()[:2]
 
 
+def test_a_price_from_before_it_was_metered(shop: Flask, run: Run) -> None:
+    """A release may meter what had a price: the list says that it is not in force, routes too."""
+    gate = shop.extensions["l402"]
+    gate.store.prices.set("shop", "words", "GET", 1_000)
+    assert run("list").stdout.endswith("(not in force: it is metered)\n")
+    routes = shop.test_cli_runner().invoke(cli, ["routes"]).stdout
+    (line,) = (line for line in routes.splitlines() if line.startswith("/words"))
+    assert "metered  " in line
+    assert "50 sat of credit, charged by use, 5 sat set aside for each call" in line
+    assert run("unset", "words").exit_code == 0
+
+
 def test_unset_what_is_not_set(run: Run) -> None:
     """There must be a price to unset; the nearest of those that are set are named."""
     run("set", "quote", "--sats", "1")

@@ -47,6 +47,12 @@ def test_once(demo):
     assert shown.returncode == 0, complaints
     assert "the client pays the invoice (10 sat)" in said
     assert said.count("the client pays the invoice (200 sat)") == 2
+    assert "0.02 USD are 20 sat" in said
+    assert "the client pays the invoice (20 sat)" in said
+    assert said.count("the client pays the invoice (500 sat)") == 1
+    assert "A day on Venus is longer than its year." in said
+    assert "24 words cost 2.4 sat; 497.5 sat are left" in said
+    assert "the books agree" in said
     assert said.endswith("Every step went as it should.\n")
 
 

@@ -28,6 +28,8 @@ KNOWN_BY = {
     "psycopg": {"store"},
     "pymacaroons": {"protocol"},
     "coincurve": {"nodes"},
+    "nostr_sdk": {"nodes"},
+    "websockets": {"nodes"},
 }
 HOST_SIDE = {"flask", "werkzeug", "blinker", "click", "jinja2"}
 

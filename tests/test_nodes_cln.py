@@ -1,4 +1,6 @@
 import json
+import time
+from pathlib import Path
 
 import pytest
 from support.http_servers import Certificate, http_answer, serving
@@ -182,3 +184,12 @@ def test_its_own_authority(tmp_path):
         assert trusting.look_up(b"h" * 32) is Settlement.GONE
         with pytest.raises(NodeUnreachable, match="not trusted: name the node's own with ca_path"):
             ClnNode(server.url, RUNE).look_up(b"h" * 32)
+
+
+def test_its_certificate_is_told(tmp_path: Path) -> None:
+    """The doctor learns when the certificate ends that the node shows, as of every such node."""
+    certificate = Certificate.make(tmp_path / "a", days=20)
+    with serving(lambda _: http_answer(200, {}), certificate) as server:
+        end = ClnNode(server.url, RUNE, ca_file=certificate.cert).certificate_end()
+    assert end is not None
+    assert abs(end - time.time() - 20 * 86400) < 60

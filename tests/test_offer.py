@@ -18,6 +18,10 @@ NOTHING: dict[str, Any] = dict.fromkeys(
 )  # fmt: skip
 
 
+async def _later() -> int:
+    return 1
+
+
 def offer(**arguments: Any) -> Terms:
     return offered(**NOTHING | arguments)
 
@@ -59,6 +63,7 @@ def offer(**arguments: Any) -> Terms:
         ({"sats": 2, "uses": 1, "charge_on": ["404"]}, "charge_on"),
         ({"sats": 2, "uses": 1, "charge_on": [99]}, "charge_on"),
         ({"sats": 2, "uses": 1, "charge_on": {200, 503}}, "never charged"),
+        ({"sats": _later}, "plain callable"),
         ({"sats": 2, "valid_for": 0}, "valid_for=0"),
         ({"sats": 2, "valid_for": timedelta(milliseconds=5)}, "valid_for"),
         ({"sats": 2, "service": "a b"}, "service"),

@@ -1,11 +1,14 @@
 """The one way to a price: run time, configuration, code; and what a payer meets when it moves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Clock
 from flask import Flask, Response, abort, g, request
+from support.killing import await_
 from support.sales import NOW
 from test_gate import CHALLENGE, ask, rows
 from werkzeug.exceptions import HTTPException, NotFound
@@ -242,6 +245,29 @@ def test_a_metered_view_takes_no_configured_price(make_app: Callable[..., Flask]
         ask(app)
 
 
+def test_a_metered_view_may_be_configured_free(make_app: Callable[..., Flask]) -> None:
+    """A price of 0 opens it, and what its view charges is counted and not paid."""
+    app = make_app(L402_PRICES={"words": 0})
+
+    @app.get("/words")
+    @paywall(credit=50, reserve=5)
+    def words() -> dict[str, int]:
+        current_payment.charge(msat=7)
+        return {"paid": current_payment.paid}
+
+    assert ask(app, path="/words").json == {"paid": 7}
+
+
+def test_a_metered_view_has_no_price_at_run_time() -> None:
+    """One from before it was metered changes nothing of what is set aside; 0 frees it."""
+    prices, metered = Prices({}, RATES), terms(5, kind="credit", credit=50_000, metered=True)
+    prices.learn([price(1_000)])
+    assert prices.quote(metered) == Quote(5_000, True)
+    assert (prices.constant(metered), prices.source(metered)) == (5_000, Source.CODE)
+    prices.learn([price(0)])
+    assert prices.free(metered)
+
+
 def test_nearest() -> None:
     """A name that is close is named, one that is far is not."""
     assert nearest("qoute", ["quote", "report"]) == "; did you mean quote?"
@@ -432,6 +458,56 @@ def test_the_last_known_prices_hold_while_the_store_is_down(
     assert shop.ask("/quote", dear).status_code == 503  # no challenge without the record
 
 
+def test_a_store_that_is_down_at_the_start_sells_nothing(
+    make_app: Callable[..., Flask], database: str
+) -> None:
+    """No price is sold at, nor anything given away, before those of run time could be read."""
+    before = gifts(make_app())
+    for endpoint in ("quote", "gift", "count"):
+        before.reprice(5_000, endpoint)
+    paid = before.pay("/gift")
+    with missing(database):
+        shop = gifts(make_app())
+        for path in ("/quote", "/gift", "/count?sats=0"):
+            for shown in (None, paid, "L402 AAAA:" + "0" * 64):
+                answer = shop.ask(path, shown)
+                assert (answer.status_code, answer.json["reason"]) == (503, "store_unavailable")
+                assert int(answer.headers["Retry-After"]) >= 1
+                assert "WWW-Authenticate" not in answer.headers
+    await_(lambda: shop.ask("/gift").status_code == 402, "the store to be found again")
+    assert [shop.ask(path).json["amountSats"] for path in ("/quote", "/gift", "/count?sats=0")] == [
+        5, 5, 5,
+    ]  # fmt: skip
+    assert shop.ask("/gift", paid).text == "gift"
+
+
+def gifts(app: Flask) -> Shop:
+    """A shop in whose code some is free."""
+
+    @app.get("/gift")
+    @paywall(sats=0)
+    def gift() -> str:
+        return "gift"
+
+    @app.get("/count")
+    @paywall(sats=lambda: int(request.args["sats"]))
+    def count() -> str:
+        return "count"
+
+    return Shop(app)
+
+
+@contextmanager
+def missing(database: str) -> Iterator[None]:
+    """Have a directory where the database was."""
+    path = Path(database.removeprefix("sqlite:///"))
+    aside = path.rename(path.with_suffix(".aside"))
+    path.mkdir()
+    yield
+    path.rmdir()
+    aside.rename(path)
+
+
 # A price that cannot be had
 
 
@@ -457,6 +533,39 @@ def test_a_faulty_callable_is_a_500_without_an_invoice(
     assert "WWW-Authenticate" not in response.headers
     assert "the price callable" in caplog.text
     assert "price_of_rows" in caplog.text
+
+
+@pytest.mark.parametrize("shown", [False, True])
+@pytest.mark.parametrize("asker", ["price", "validate"])
+def test_a_price_that_calls_a_view_that_is_sold(
+    app: Flask, caplog: pytest.LogCaptureFixture, asker: str, shown: bool
+) -> None:
+    """One request is sold once: it is a 500, and neither view takes anything."""
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    shop, calls = Shop(app), app.view_functions["calls"]
+
+    def price_of_another() -> int:
+        return int(calls().get_json()["paid"]) // 1000
+
+    def check() -> None:
+        calls()
+
+    @app.get("/resold")
+    @paywall(
+        sats=price_of_another if asker == "price" else 10,
+        uses=1,
+        validate=check if asker == "validate" else None,
+    )
+    def resold() -> str:
+        return "resold"
+
+    paid = shop.pay("/calls")
+    shop.ask("/calls", paid)
+    answer = shop.ask("/resold", paid if shown else None)
+    assert (answer.status_code, "WWW-Authenticate" in answer.headers) == (500, False)
+    assert "one request is sold once" in caplog.text
+    assert asker == "validate" or "price_of_another raised RuntimeError" in caplog.text
+    assert shop.ask("/calls", paid).json["left"] == 0  # two calls were bought: this is the second
 
 
 def test_without_a_rate_nothing_is_sold_and_who_paid_is_served(

@@ -1,6 +1,7 @@
 """Prices in a currency, through an app: what a payer meets, and what is written down."""
 
 import re
+import threading
 from base64 import b64decode
 from decimal import Decimal
 
@@ -12,6 +13,8 @@ from support.http_servers import http_answer, serving
 from l402 import current_payment, paywall
 from l402.errors import ConfigurationError
 from l402.protocol import authorization, token
+from l402.rates import feed as rate_feed
+from l402.rates import url as rate_url
 
 INVOICE_EXPIRY, WAY_BACK = 600, 60
 ONE_CENT = 10_310  # msat at 97000.5, rounded up; the invoice is over whole satoshis
@@ -256,6 +259,35 @@ def test_urls_that_agree_sell_and_the_one_that_lies_does_not(make_app, caplog):
         assert another.get("/pass").json["reason"] == "rate_unavailable"
         assert f"{three.url[7:]}: answered 429" in caplog.text
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "drip"])
+def test_a_late_source_sells_nothing(make_app, monkeypatch, caplog, behaviour):
+    """A real server that takes its time is a 503, with that reason in the log."""
+    monkeypatch.setattr(rate_url, "WITHIN", 0.3)
+    with serving(lambda _: None) as server:
+        server.behaviour = getattr(server, behaviour)
+        payer = Payer(sell(make_app(L402_RATES=[server.url + "/{currency}#price"])))
+        answer = payer.get("/pass")
+        assert (answer.status_code, answer.json["reason"]) == (503, "rate_unavailable")
+        assert "WWW-Authenticate" not in answer.headers
+    assert re.search(
+        r"no rate of USD, nothing is sold in it: 0 of 1 sources agree \(.*no answer in time\)",
+        caplog.text,
+    )
+
+
+def test_a_callable_that_hangs_sells_nothing(make_app, monkeypatch, caplog):
+    """Nobody waits for it longer than a request's patience."""
+    monkeypatch.setattr(rate_feed, "_PATIENCE", 0.3)
+    end = threading.Event()
+    payer = Payer(sell(make_app(L402_RATES=lambda _: end.wait(60))))
+    try:
+        answer = payer.get("/pass")
+    finally:
+        end.set()
+    assert (answer.status_code, answer.json["reason"]) == (503, "rate_unavailable")
+    assert "no rate of USD, nothing is sold in it: no answer in time" in caplog.text
 
 
 @pytest.mark.parametrize("rates", [{}, {"EUR": 90000}])

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from l402 import settings
 from l402.cli import cli
+from l402.testing import PayingClient
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,6 +30,12 @@ def run(document: Path) -> dict[str, Any]:
     return names
 
 
+def exports(name: str) -> list[str]:
+    """What the README has a shell export under a name, as ``name=value``."""
+    words = [shlex.split(block, comments=True) for block in snippets(ROOT / "README.md", "sh")]
+    return [word for block in words for word in block if word.startswith(f"{name}=")]
+
+
 @pytest.fixture
 def shop(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names that the README's code defines, configured as it says."""
@@ -37,6 +44,8 @@ def shop(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     monkeypatch.setenv("FLASK_L402_SIMULATED", "true")
     monkeypatch.setenv("FLASK_L402_SECRET_KEY", "0123456789abcdef" * 4)
     monkeypatch.setenv("FLASK_L402_DATABASE_URL", database)
+    for line in exports("FLASK_L402_RATES"):
+        monkeypatch.setenv(*line.split("=", 1))
     return run(ROOT / "README.md")
 
 
@@ -49,6 +58,33 @@ def test_the_readmes_shop_sells(shop: dict[str, Any]) -> None:
     assert FlaskClient(app).get("/lookup/ada").json["amountSats"] == 200
     assert FlaskClient(app).get("/ask").json["amountSats"] == 5
     assert FlaskClient(app).post("/render").json["amountSats"] == 50
+    assert FlaskClient(app).get("/forecast").json["amountSats"] == 11  # 0.01 USD, rounded up
+    close(app)
+
+
+def test_the_readmes_words_are_sold(shop: dict[str, Any]) -> None:
+    """Each word of the README's stream is charged to the credit that was bought."""
+    client = PayingClient(shop["app"])
+    assert client.get("/story").text == "data: Once\n\ndata: upon\n\ndata: a\n\ndata: time\n\n"
+    state = client.get("/l402/credential").json
+    (credit,) = state["balances"].values()
+    assert (credit["balance_msat"], credit["reserved_msat"]) == (500_000 - 4 * 100, 0)
+    close(shop["app"])
+
+
+def test_the_readmes_price_changes(shop: dict[str, Any]) -> None:
+    """Its commands change what a challenge asks, and what was asked before is still paid."""
+    app: Flask = shop["app"]
+    commands = re.findall(r"^flask l402 (price .*)$", (ROOT / "README.md").read_text(), re.M)
+    assert [shlex.split(command)[1] for command in commands] == ["set", "list", "unset"]
+    client, asked = PayingClient(app), []
+    assert client.get("/quote").status_code == 200
+    for command in commands:
+        done = app.test_cli_runner().invoke(cli, shlex.split(command))
+        assert done.exit_code == 0, done.output
+        asked.append(FlaskClient(app).get("/quote").json["amountSats"])
+        assert client.get("/quote").status_code == 200
+    assert (asked, client.payments) == ([25, 25, 10], 1)
     close(app)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from example import Example
-from purchase import Stage, Wallet, demonstrate
+from purchase import Stage, demonstrate
+from wallet import Wallet
 
 
 @contextmanager

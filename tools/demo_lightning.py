@@ -17,10 +17,11 @@ from tempfile import TemporaryDirectory
 from example import Example, check_port
 from lightning.binaries import binaries
 from narration import DemoFailed, expect, step
-from purchase import Stage, Wallet, demonstrate
+from purchase import Stage, demonstrate
 from support.daemons import NotYet
 from support.lnd import Lnd
 from support.network import Books, Network, network
+from wallet import Wallet
 
 
 @contextmanager

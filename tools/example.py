@@ -23,7 +23,7 @@ _GUNICORN = (
     " --graceful-timeout 5 --log-level warning"
 )
 _ROW = text(
-    "SELECT token_id, payment_hash, service, endpoint, msat, presented_at, ends_at, status"
+    "SELECT token_id, payment_hash, service, endpoint, msat, rate, presented_at, ends_at, status"
     " FROM l402_payment WHERE payment_hash = :payment_hash"
 )
 
@@ -60,6 +60,14 @@ class Example:
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Send a GET, past any proxy that the environment names."""
         return httpx.get(f"{self.url}{path}", headers=headers, trust_env=False)
+
+    def events(self, path: str, **headers: str) -> Iterator[str]:
+        """Yield the data of server-sent events as they come in."""
+        with httpx.stream("GET", f"{self.url}{path}", headers=headers, trust_env=False) as answer:
+            expect(answer.status_code == 200, f"{path} streams: {answer.status_code}")
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    yield line.removeprefix("data: ")
 
     def sales(self, payment_hash: str) -> list[dict[str, Any]]:
         """Return the rows that its database has of a payment."""

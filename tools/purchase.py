@@ -1,9 +1,8 @@
-"""Sales of a pass and of calls, by a client with a wallet on lnd's REST."""
+"""A sale shown from its challenge to its revocation, by a client that pays when it meets a 402."""
 # ruff: noqa: T201
 
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import textwrap
@@ -12,46 +11,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from types import FrameType
 
 import httpx
+from credit import sell_calls, sell_in_dollars, sell_words
 from example import Example
 from l402_requests import L402Client
-from l402_requests.wallets import WalletBase
 from narration import DemoFailed, expect, expect_status, show, step
+from wallet import Wallet
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _PROPAGATION = 3.0  # seconds; a revocation reaches every process within one
-_PAYMENT = 30  # seconds
-
-
-class Wallet(WalletBase):
-    """The buyer's wallet: an lnd, or the example's stand-in for one, which answers alike."""
-
-    def __init__(self, rest: str, macaroon_hex: str, tls_cert: Path | None = None) -> None:
-        self._url, self._macaroon = f"{rest}/v2/router/send", macaroon_hex
-        self._verify = ssl.create_default_context(cafile=tls_cert) if tls_cert else True
-        self.preimages: list[str] = []
-
-    async def pay_invoice(self, bolt11: str) -> str:
-        """Pay and return the preimage in hex."""
-        order = {"payment_request": bolt11, "timeout_seconds": _PAYMENT, "fee_limit_sat": "10"}
-        async with httpx.AsyncClient(
-            trust_env=False, verify=self._verify, timeout=_PAYMENT + 5
-        ) as http:
-            answer = await http.post(
-                self._url,
-                json=order | {"no_inflight_updates": True},
-                headers={"Grpc-Metadata-macaroon": self._macaroon},
-            )
-        payment = answer.raise_for_status().json()["result"]
-        expect(payment["status"] == "SUCCEEDED", f"the wallet could pay: {payment}")
-        self.preimages.append(payment["payment_preimage"])
-        step(f"the client pays the invoice ({int(payment['value_msat']) // 1000} sat)")
-        show("invoice", bolt11)
-        show("preimage", payment["payment_preimage"])
-        return self.preimages[-1]
 
 
 @dataclass(frozen=True)
@@ -125,7 +95,10 @@ def _sell(stage: Stage) -> None:
     if stage.confirm:
         stage.confirm(payment_hash)
     _revoke(example, payment_hash, authorization)
-    _call(example, stage.wallet)
+    for sell in (sell_calls, sell_in_dollars, sell_words):
+        sell(example, stage.wallet)
+    step("flask --app app l402 audit  (do the books agree?)")
+    print(textwrap.indent(example.flask("l402", "audit").rstrip(), "   "))
 
 
 def _buy(example: Example, wallet: Wallet) -> str:
@@ -149,7 +122,7 @@ def _revoke(example: Example, payment_hash: str, authorization: str) -> None:
     sales = example.sales(payment_hash)
     expect(len(sales) == 1, f"one row stands for the payment, not {len(sales)}")
     for column, value in sales[0].items():
-        print(f"   {column:13} {value}")
+        print(f"   {column:13} {value or '-'}")
     token_id = sales[0]["token_id"]
 
     step(f"flask --app app l402 revoke {token_id[:16]}…")
@@ -158,42 +131,6 @@ def _revoke(example: Example, payment_hash: str, authorization: str) -> None:
     expect_status(refused, 402, "GET /quote with the revoked token")
     expect(refused.json()["reason"] == "revoked", "the reason is that it was revoked")
     print(f"   reason: {refused.json()['reason']}, and a fresh invoice")
-
-
-def _call(example: Example, wallet: Wallet) -> None:
-    """Buy calls by the hundred, use them up, and be sold more for the same account."""
-    client, before = L402Client(wallet=wallet, trust_env=False), len(wallet.preimages)
-
-    def call() -> str:
-        answer = client.get(f"{example.url}/lookup/gold")
-        expect(answer.status_code == 200, f"the call succeeds: {answer.status_code}")
-        left: str = answer.headers["L402-Balance-Msat"]
-        return left
-
-    print("\nNow calls, by the hundred: 200 sat once, then 2 sat off the balance for each.")
-    left = call()
-    step("GET /lookup/gold, paid")
-    show("L402-Balance-Msat", left)
-    step("ninety-nine times more")
-    for _ in range(99):
-        left = call()
-    show("L402-Balance-Msat", left)
-    expect(left == "0", "a hundred calls cost what was paid")
-    expect(len(wallet.preimages) == before + 1, "they cost one payment")
-    left = call()
-    step("GET /lookup/gold after another payment")
-    show("L402-Balance-Msat", left)
-    accounts = {_account(example, preimage) for preimage in wallet.preimages[before:]}
-    expect(len(accounts) == 1, "both payments went to one account")
-    print(f"   for the same account: {min(accounts)[:16]}…")
-    step("flask --app app l402 audit  (do the books agree?)")
-    print(textwrap.indent(example.flask("l402", "audit").rstrip(), "   "))
-
-
-def _account(example: Example, preimage: str) -> str:
-    (sale,) = example.sales(sha256(bytes.fromhex(preimage)).hexdigest())
-    token_id: str = sale["token_id"]
-    return token_id
 
 
 def _until_refused(example: Example, authorization: str) -> httpx.Response:

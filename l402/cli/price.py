@@ -1,6 +1,5 @@
 """Prices set while serving: every process asks them within a second."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -126,14 +125,14 @@ def list_(gate: Gate, as_json: bool) -> None:
       flask --app shop l402 price list
     """
     prices = gate.store.prices.all()
-    sold = {_key(terms) for terms in _all_sold(gate)}
+    sold = {_key(terms): terms for terms in _all_sold(gate)}
     if as_json:
         print_json({"prices": [asdict(each) | {"sold": _key(each) in sold} for each in prices]})
         return
     rows = [
         (
             each.service, each.method, each.endpoint, sats(each.msat) if each.msat else "free",
-            shown(each.set_at), _remark(each, sold),
+            shown(each.set_at), _remark(each, sold.get(_key(each))),
         )
         for each in prices
     ]  # fmt: skip
@@ -210,8 +209,11 @@ def _shown(amount: int | Money | None) -> str:
     return "free" if amount == 0 else price_words(amount)
 
 
-def _remark(each: Price, sold: Iterable[tuple[str, str, str]]) -> str:
-    return " ".join(filter(None, (each.why, "" if _key(each) in sold else "(not for sale)"))) or "-"
+def _remark(each: Price, terms: Terms | None) -> str:
+    flaw = "" if terms else "(not for sale)"
+    if terms and terms.metered and each.msat:
+        flaw = "(not in force: it is metered)"
+    return " ".join(filter(None, (each.why, flaw))) or "-"
 
 
 def _named(each: Price | Terms, endpoint: str, method: str | None, service: str | None) -> bool:

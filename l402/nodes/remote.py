@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from l402.errors import NodeMismatch, NodeRefused
 from l402.nodes.base import Node
-from l402.nodes.http import Answer, JsonClient
+from l402.nodes.http import LOOK_UP_WITHIN, Answer, JsonClient
 from l402.nodes.record import Record
 
 _LONGEST_QUOTE = 200  # characters of what a node said
@@ -33,6 +33,10 @@ class RemoteNode(Node):
 
     def __repr__(self) -> str:
         return f"{self.kind} at {self._base} ({self.network})"
+
+    def certificate_end(self) -> int | None:
+        """As `Node.certificate_end`: of the certificate that the node shows now."""
+        return self._client.certificate_end(LOOK_UP_WITHIN)
 
     @staticmethod
     @abstractmethod

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from l402.errors import ConfigurationError
+from l402.nodes import nwc_url
 from l402.nodes.address import NodeUrl
 from l402.nodes.base import Node
 
@@ -111,7 +112,7 @@ _LNBITS = _Scheme(_lnbits, "lnbits+https://lnbits.example?key_path=/etc/l402/inv
 _PHOENIXD = _Scheme(_phoenixd, "phoenixd+http://127.0.0.1:9740?password_path=/etc/l402/phoenixd")
 _ECLAIR = _Scheme(_eclair, "eclair+http://127.0.0.1:8080?password_path=/etc/l402/eclair")
 
-#: one row for each scheme of a node that has an address
+#: one row for each scheme but that of the simulated node
 SCHEMES: dict[str, _Scheme] = {
     "lnd+https": _Scheme(
         _lnd,
@@ -126,6 +127,7 @@ SCHEMES: dict[str, _Scheme] = {
     "phoenixd+http": _PHOENIXD,
     "eclair+https": _ECLAIR,
     "eclair+http": _ECLAIR,
+    nwc_url.SCHEME: _Scheme(lambda url, _: nwc_url.nwc_node(url), nwc_url.EXAMPLE),
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SDK, _LOCK = _HERE / "sdk-requirements.txt", _HERE / "package-lock.json"
+_NOSTR = _HERE.parent / "lightning" / "nostr-relay-requirements.txt"
 _PATIENCE = 600  # seconds for one download
 
 
@@ -23,7 +24,12 @@ def sdk_python() -> Path:
 
     It installs a top-level package ``l402``, as we do, so it cannot live beside ours.
     """
-    return environment("sdk", _SDK, _install_sdk) / "bin" / "python"
+    return environment("sdk", _SDK, _virtual(_SDK)) / "bin" / "python"
+
+
+def nostr_relay() -> Path:
+    """Return the program of a relay of Nostr."""
+    return environment("nostr", _NOSTR, _virtual(_NOSTR)) / "bin" / "nostr-relay"
 
 
 def node_modules() -> Path:
@@ -54,9 +60,12 @@ def environment(name: str, pinned: Path, install: Callable[[Path], None]) -> Pat
     return folder
 
 
-def _install_sdk(folder: Path) -> None:
-    run(sys.executable, "-m", "venv", str(folder))
-    run(str(folder / "bin" / "pip"), "install", "--quiet", "--no-deps", "-r", str(_SDK))
+def _virtual(pinned: Path) -> Callable[[Path], None]:
+    def install(folder: Path) -> None:
+        run(sys.executable, "-m", "venv", str(folder))
+        run(str(folder / "bin" / "pip"), "install", "--quiet", "--no-deps", "-r", str(pinned))
+
+    return install
 
 
 def _install_node(folder: Path) -> None:

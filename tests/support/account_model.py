@@ -12,6 +12,7 @@ from enum import Enum
 PASS, CREDIT = "pass", "credit"
 HOUR, DAY = 3600, 86400
 INVOICE_EXPIRY, CREDIT_VALID_FOR, ANSWER_KEPT_FOR = 600, 3 * DAY, DAY
+WAY_BACK = 60
 
 
 class Status(Enum):
@@ -31,7 +32,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class View:
-    """A view on sale; `fixed` says that its price is a constant.
+    """A view on sale at what a request costs now; `fixed` says that no callable names the price.
 
     What a `metered` call costs its view says, and `msat` is what is set aside for it at a time.
     """
@@ -60,6 +61,12 @@ class View:
     def lasts(self) -> int:
         return CREDIT_VALID_FOR if self.kind == CREDIT else self.valid_for
 
+    def at(self, msat: int | None) -> "View":
+        """The view where this price is set at run time; one that is metered is free or is not."""
+        if msat is None or (self.metered and msat):
+            return self
+        return replace(self, msat=msat, fixed=True)
+
     def charges(self, status: int) -> bool:
         return status < 400 if self.charge_on is None else status in self.charge_on
 
@@ -82,6 +89,20 @@ class Payment:
     @property
     def ends_at(self) -> int:
         return self.starts_at + self.view.lasts
+
+    @property
+    def price(self) -> int:
+        """What the refused request cost, if that was a constant."""
+        return self.view.msat if self.view.fixed else 0
+
+    def cost(self, view: View, now: float) -> int:
+        """What a request costs whoever shows this: what he was offered, or today's price."""
+        if self.view.endpoint != view.endpoint:
+            return view.msat
+        returning = now < self.starts_at + WAY_BACK
+        if self.price:
+            return self.price if returning or view.kind == PASS else view.msat
+        return min(view.msat, self.view.total) if returning and view.fixed else view.msat
 
 
 @dataclass(frozen=True)
@@ -208,6 +229,8 @@ class Accounts:
 
     def answer(self, request: Request) -> Verdict:
         """Judge a request and reserve what it costs; whoever admits it calls `resolve`."""
+        if not request.view.msat:
+            return Verdict(request.served)
         shown = [key for key in request.keys if key.authentic]
         living = [key for key in shown if self.now < key.payment.valid_until]
         if not living:
@@ -222,8 +245,9 @@ class Accounts:
         return next((refusal for refusal in refusals if refusal.token_id), refusals[0])
 
     def _open(self, key: Key, request: Request) -> Verdict:
-        own, view = key.payment, request.view
-        lack = self._lack(own, view)
+        own = key.payment
+        view = replace(request.view, msat=own.cost(request.view, self.now))
+        request, lack = replace(request, view=view), self._lack(own, view)
         if not key.permits(view, self.now):
             return Verdict(402, lack or "narrowed")
         self._book(own)
@@ -248,7 +272,7 @@ class Accounts:
             return "wrong_kind"
         if self.now >= min(right.ends_at, right.starts_at + view.lasts):
             return "expired"
-        sold_here = view.fixed and right.view.endpoint == view.endpoint
+        sold_here = right.price and right.view.endpoint == view.endpoint
         if view.kind == PASS and right.view.total < view.msat and not sold_here:
             return "price_too_low"
         return None
