@@ -115,7 +115,7 @@ class Gate:
         terms: Terms,
         header: str | None,
         address: str | None,
-        call: Callable[[], Call | None] | None = None,
+        call: Callable[[], Call] | None = None,
     ) -> Outcome:
         """Judge one request: what opens the view, an earlier answer, or the refusal to send.
 
@@ -210,7 +210,7 @@ class Gate:
         terms: Terms,
         now: float,
         address: str | None,
-        call: Callable[[], Call | None] | None,
+        call: Callable[[], Call] | None,
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
         today = Today(self.prices, terms)
@@ -220,8 +220,9 @@ class Gate:
             if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
                 waits.append(wait)
                 continue
-            if terms.validate and not refused and (rejected := rejection(terms.validate)):
-                return rejected
+            check = None if refused else terms.validate
+            if told := self._before(shown, terms, now, call) or rejection(check):
+                return told
             outcome = self._try(shown, terms, today, now, call)
             if not isinstance(outcome, Denial) or outcome.reason in REPEATED:
                 return outcome
@@ -242,7 +243,7 @@ class Gate:
         terms: Terms,
         today: Today,
         now: float,
-        call: Callable[[], Call | None] | None,
+        call: Callable[[], Call] | None,
     ) -> Outcome:
         """Ask the account of one token, at the price that holds for it."""
         edition = self.prices.edition
@@ -259,6 +260,12 @@ class Gate:
             if until := terms.opened_until(shown, constant, now):
                 shown.opened[terms] = until, outcome.ends, edition
         return outcome
+
+    def _before(
+        self, shown: Token, terms: Terms, now: float, call: Callable[[], Call] | None
+    ) -> Outcome | None:
+        """Answer a call again that was answered before, under its Idempotency-Key."""
+        return self.accounts.answered(shown, terms, now, call) if call else None
 
     def _at_any_price(self, shown: Token, terms: Terms, now: float) -> CurrentPayment | None:
         """Let in who holds a pass that was bought here for a price that is signed."""
