@@ -82,7 +82,7 @@ class Accounts:
         terms: Terms,
         msat: int,
         now: float,
-        call: Callable[[], Call | None] | None = None,
+        call: Callable[[], Call] | None = None,
     ) -> Outcome:
         """Say whether the account of an authentic token covers a request of `msat`.
 
@@ -94,7 +94,7 @@ class Accounts:
             return Denial(refusal or Reason.NARROWED)
         try:
             if terms.kind == CREDIT:
-                return self._draw(shown, terms, msat, refusal, call)
+                return self._draw(shown, terms, msat, now, call)
             if not refusal:
                 return self._recorded(shown) or _passed(shown, shown.grant)
             return self._open_by_another(shown, terms, msat, now, refusal)
@@ -102,10 +102,17 @@ class Accounts:
             _log.debug("a valid token met a store that does not answer: %s", error)
             return UNRECORDED
 
-    def settle(self, payment: CurrentPayment, charged: bool, answer: Answer | None = None) -> None:
+    def settle(
+        self,
+        payment: CurrentPayment,
+        charged: bool,
+        answer: Answer | None = None,
+        msat: int | None = None,
+    ) -> None:
         """Take what a request costs, or give it back; keep its `answer` for a replay.
 
-        What cannot be given back now will be, as soon as the store answers.
+        `msat` is what a metered one was charged, if not all that was reserved. What cannot be given
+        back now will be, as soon as the store answers.
 
         :raises StoreError: it could not be taken, and will be given back; only if the store went
             away within its very commit, it may have been taken all the same
@@ -113,12 +120,29 @@ class Accounts:
         if payment.use_id is None:
             return
         if charged:
-            cost = payment.paid if payment.meter else None
-            payment.balance = self.store.uses.take(payment.use_id, answer, cost).balance
+            payment.balance = self.store.uses.take(payment.use_id, answer, msat).balance
             return
         with suppress(StoreError):
             left = self.store.uses.release(payment.use_id)
             payment.balance = payment.balance if left is None else left
+
+    def answered(
+        self, shown: Token, terms: Terms, now: float, call: Callable[[], Call]
+    ) -> Outcome | None:
+        """Return what a finished call was told, if this is the same one again; else None.
+
+        It is told so whatever the call would cost today, and whether it could succeed.
+        """
+        try:
+            if terms.narrowed(shown, 0, now) or self._unentitled(shown, terms, now):
+                return None
+            moment = datetime.fromtimestamp(now, UTC)
+            known = self.store.replies.known(call(), shown.token_id.hex(), terms.service, moment)
+        except StoreError:
+            return UNRECORDED
+        if isinstance(known, Conflict):
+            return None if known is Conflict.IN_PROGRESS else _CONFLICTS[known]
+        return known
 
     def _open_by_another(
         self, shown: Token, terms: Terms, msat: int, now: float, refusal: Reason
@@ -143,17 +167,12 @@ class Accounts:
         shown: Token,
         terms: Terms,
         msat: int,
-        refusal: Reason | None,
-        call: Callable[[], Call | None] | None,
+        now: float,
+        call: Callable[[], Call] | None,
     ) -> Outcome:
         """Reserve what the request costs."""
-        if shown.grant.ledger != self.store.ledger.id():
-            return Denial(Reason.WRONG_LEDGER)
-        if refused := self._recorded(shown):
+        if refused := self._unentitled(shown, terms, now):
             return refused
-        # Another payment than this token's own brought the credit; it may be revoked by itself.
-        if refusal and self.store.credits.revoked(shown.token_id, terms.service):
-            return Denial(Reason.REVOKED)
         order = Order(
             use_id=secrets.token_bytes(16),
             token_id=shown.token_id,
@@ -169,13 +188,25 @@ class Accounts:
         if isinstance(held, Conflict):
             return _CONFLICTS[held]
         if isinstance(held, Short):
-            return _short(held, refusal)
+            return _short(held, terms.refusal(shown.grant, msat, now))
         ends = min(int(held.ends_at.timestamp()), shown.grant.valid_until)
         paid = CurrentPayment(shown, terms.service, msat, ends, held.balance, held.use_id)
         if terms.metered:
             uses, most = self.store.uses, terms.most(shown)
             paid.paid, paid.meter = 0, Meter(uses, order, held.balance, most, self.clock)
         return paid
+
+    def _unentitled(self, shown: Token, terms: Terms, now: float) -> Denial | None:
+        """Return why a token may not draw on credit, whatever is left of it."""
+        if shown.grant.ledger != self.store.ledger.id():
+            return Denial(Reason.WRONG_LEDGER)
+        if refused := self._recorded(shown):
+            return refused
+        # Another payment than this token's own brought the credit; it may be revoked by itself.
+        own = not terms.refusal(shown.grant, 0, now)
+        if not own and self.store.credits.revoked(shown.token_id, terms.service):
+            return Denial(Reason.REVOKED)
+        return None
 
     def _recorded(self, shown: Token) -> Denial | None:
         """See that a token's payment is booked and not revoked; return a refusal if not."""

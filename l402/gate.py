@@ -8,6 +8,7 @@
 Cheap and stateless first: a forged token never reaches the limiter, a flood never reaches SQL.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from l402.store import Store
 from l402.store.replies import Call
 from l402.store.revocations import Revoked
 from l402.sync import MAX_AGE, Sync
-from l402.terms import Terms
+from l402.terms import SAT, Terms
 from l402.validation import rejection
 
 
@@ -114,7 +115,7 @@ class Gate:
         terms: Terms,
         header: str | None,
         address: str | None,
-        call: Callable[[], Call | None] | None = None,
+        call: Callable[[], Call] | None = None,
     ) -> Outcome:
         """Judge one request: what opens the view, an earlier answer, or the refusal to send.
 
@@ -176,7 +177,9 @@ class Gate:
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
         refused = Denial(Reason(error.reason), balance=payment.balance), payment.token
-        return self.issuer.offer([refused], terms, Quote(error.msat, False))
+        # Above the highest price it is paid for in parts: what was bought adds up.
+        msat = min(error.msat, self.defaults.max_sats * SAT)
+        return self.issuer.offer([refused], terms, Quote(msat, False))
 
     def mark(self, response: Response) -> Response:
         """Say on an answer of ours if no real money is asked for."""
@@ -207,7 +210,7 @@ class Gate:
         terms: Terms,
         now: float,
         address: str | None,
-        call: Callable[[], Call | None] | None,
+        call: Callable[[], Call] | None,
     ) -> Outcome:
         """Let the first token through that is within its limit and whose account suffices."""
         today = Today(self.prices, terms)
@@ -217,8 +220,9 @@ class Gate:
             if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
                 waits.append(wait)
                 continue
-            if terms.validate and not refused and (rejected := rejection(terms.validate)):
-                return rejected
+            check = None if refused else terms.validate
+            if told := self._before(shown, terms, now, call) or rejection(check):
+                return told
             outcome = self._try(shown, terms, today, now, call)
             if not isinstance(outcome, Denial) or outcome.reason in REPEATED:
                 return outcome
@@ -239,14 +243,15 @@ class Gate:
         terms: Terms,
         today: Today,
         now: float,
-        call: Callable[[], Call | None] | None,
+        call: Callable[[], Call] | None,
     ) -> Outcome:
         """Ask the account of one token, at the price that holds for it."""
         edition = self.prices.edition
         try:
             msat = terms.agreed(shown.grant, now, today)
         except RateError as error:
-            return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+            unknown = Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
+            return self._at_any_price(shown, terms, now) or unknown
         if msat == 0:
             return CurrentPayment(None)
         outcome = self.accounts.open(shown, terms, msat, now, call)
@@ -255,6 +260,19 @@ class Gate:
             if until := terms.opened_until(shown, constant, now):
                 shown.opened[terms] = until, outcome.ends, edition
         return outcome
+
+    def _before(
+        self, shown: Token, terms: Terms, now: float, call: Callable[[], Call] | None
+    ) -> Outcome | None:
+        """Answer a call again that was answered before, under its Idempotency-Key."""
+        return self.accounts.answered(shown, terms, now, call) if call else None
+
+    def _at_any_price(self, shown: Token, terms: Terms, now: float) -> CurrentPayment | None:
+        """Let in who holds a pass that was bought here for a price that is signed."""
+        if terms.kind != PASS:
+            return None
+        outcome = self.accounts.open(shown, terms, sys.maxsize, now)
+        return outcome if isinstance(outcome, CurrentPayment) else None
 
     def _offer(self, refused: Sequence[Refused], terms: Terms, today: Today) -> Outcome:
         """Offer what would mend a refusal at today's price; nothing is needed if that is 0."""

@@ -155,7 +155,13 @@ def parse_prices(setting: object) -> Configured:
     """
     if not isinstance(setting, Mapping):
         raise ConfigurationError(f"L402_PRICES is no mapping; write for example {_EXAMPLE}")
-    return dict(_parsed(name, price) for name, price in setting.items())
+    found: dict[tuple[str, str], int | Money] = {}
+    for name, price in setting.items():
+        key, amount = _parsed(name, price)
+        if key in found:
+            raise ConfigurationError(f"L402_PRICES: {name} has two prices; keep one")
+        found[key] = amount
+    return found
 
 
 def _parsed(name: object, price: object) -> tuple[tuple[str, str], int | Money]:
@@ -177,7 +183,9 @@ def _amount(name: object, price: object) -> int | Money:
         try:
             return Money.parse(price.strip())
         except ConfigurationError as error:
-            raise ConfigurationError(f"L402_PRICES: {name}: {error}") from None
+            raise ConfigurationError(
+                f"L402_PRICES: {name}: {error}, or one such as '12 sat' or '100 msat'"
+            ) from None
     raise ConfigurationError(
         f"L402_PRICES: {name}: {price!r} is no price; write for example {_EXAMPLE}"
     )

@@ -14,7 +14,7 @@ from flask import Request, Response
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, L402Error, StoreError
 from l402.gate import Gate
-from l402.metering import Meter
+from l402.metering import Meter, Tally
 from l402.payment import CurrentPayment
 from l402.store.replies import Answer
 from l402.terms import Terms
@@ -44,20 +44,39 @@ def settle(
     if not isinstance(meter, Meter):
         gate.accounts.settle(payment, charged, answer)
         return
-    if not charged or asked.method == "HEAD" or not _goes_on(response):
+    goes_on = _goes_on(response)
+    if not charged or asked.method == "HEAD" or not goes_on:
         meter.close()
-        gate.accounts.settle(payment, charged, answer)
+        payment.paid = meter.charged
+        gate.accounts.settle(payment, charged, answer, meter.charged)
+        if goes_on:  # what it charges while it goes out, nobody pays
+            payment.meter = Tally()
+            response.call_on_close(payment.meter.close)
         return
+    _note(meter)
 
     def end(msat: int, complete: bool) -> None:
         payment.paid = msat
-        gate.accounts.settle(payment, complete or msat > 0, answer)
+        gate.accounts.settle(payment, complete or msat > 0, answer, msat)
 
     def farewell(error: CreditExhausted) -> bytes:
         again = CreditExhausted(error.reason, meter.reserve)  # the next request begins anew
         return _last_event(response, lambda: _top_up(gate, terms, payment, again, address))
 
     response.response = Body(response.response, meter, end, farewell)
+
+
+def _note(meter: Meter) -> None:
+    """Write down what the view charged, before its stream goes out.
+
+    :raises StoreError: it could not be, and what is set aside will be given back
+    """
+    try:
+        if meter.charged:
+            meter.note(meter.charged)
+    except StoreError:
+        meter.abandon()
+        raise
 
 
 def _goes_on(response: Response) -> bool:

@@ -163,7 +163,7 @@ class Late:
         self.use, self.uses = use, uses
         self.use_id, self.charged, self.answer = b"", False, None
 
-    def settle(self, payment: Any, charged: bool, answer: Any = None) -> None:
+    def settle(self, payment: Any, charged: bool, answer: Any = None, _: int | None = None) -> None:
         """Stand in for the settlement, which does not happen."""
         self.use_id, self.charged, self.answer = payment.use_id, charged, answer
 

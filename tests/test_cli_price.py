@@ -165,6 +165,16 @@ def test_unset_what_is_not_set(run: Run) -> None:
     assert "no price is set for qoute; did you mean quote?" in done.stderr
 
 
+def test_unset_what_was_sold_as_another_service(shop: Flask, run: Run) -> None:
+    """Of two rows that differ in their service alone the error says how to name one."""
+    for service in ("before", "shop"):
+        shop.extensions["l402"].store.prices.set(service, "quote", "GET", 5_000)
+    refused = run("unset", "quote", "--method", "GET")
+    assert (refused.exit_code, "add --method or --service" in refused.stderr) == (2, True)
+    assert run("unset", "quote", "--service", "before").exit_code == 0
+    assert prices(shop) == {("shop", "GET", "quote"): 5_000}
+
+
 def test_unset_what_is_not_sold_any_more(shop: Flask, run: Run) -> None:
     """A price outlives its endpoint until it is unset."""
     shop.extensions["l402"].store.prices.set("shop", "gone", "GET", 5_000)

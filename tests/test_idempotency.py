@@ -2,11 +2,12 @@
 
 import io
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Clock
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from hypothesis import given
 from hypothesis import strategies as st
 from test_accounts import balance, client_of, token_id
@@ -226,6 +227,47 @@ def test_an_empty_balance_still_replays(shop: Shop) -> None:
     payments, runs = shop.client.payments, shop.runs
     assert shop.send("a", "k").data == b"a 1"
     assert (shop.client.payments, shop.runs) == (payments, runs)
+
+
+def names(app: Flask, **price: Any) -> set[str]:
+    """Sell names, each once; return those that are taken."""
+    taken: set[str] = set()
+
+    def check() -> None:
+        if request.args["name"] in taken:
+            abort(410, "taken")
+
+    @app.post("/names")
+    @paywall(uses=5, validate=check, **price)
+    def sold() -> str:
+        taken.add(request.args["name"])
+        return "yours"
+
+    return taken
+
+
+def test_a_repeat_is_not_checked_again(app: Flask) -> None:
+    """What the call itself has changed does not have `validate=` refuse the call's repeat."""
+    names(app, sats=1)
+    client = client_of(app)
+    asked = {"path": "/names?name=alice", "headers": {"Idempotency-Key": '"k"'}}
+    assert client.post(**asked).text == client.post(**asked).text == "yours"
+    assert client.post("/names?name=alice").status_code == 410
+    other = client.post("/names?name=bob", headers=asked["headers"])
+    assert (other.status_code, other.json["reason"]) == (422, "other_request")
+
+
+def test_a_repeat_has_no_price(make_app: Callable[..., Flask], clock: Clock) -> None:
+    """Nothing is reckoned for an answer that was paid for: no rate is needed."""
+    rates = ["97000"]
+    app = make_app(L402_RATES=lambda _currency: rates.pop(), L402_RATE_MAX_AGE=60)
+    names(app, price="0.01 USD")
+    client = client_of(app)
+    asked = {"path": "/names?name=alice", "headers": {"Idempotency-Key": '"k"'}}
+    assert client.post(**asked).text == "yours"
+    clock.now += 3600
+    assert client.post(**asked).text == "yours"
+    assert client.post("/names?name=bob").status_code == 503
 
 
 def test_revocation_comes_before_a_replay(shop: Shop) -> None:

@@ -6,6 +6,8 @@ import logging
 import threading
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -76,6 +78,30 @@ class Shop:
         return found
 
 
+class SlowMeter:
+    """A meter that holds one thread up when it is asked what is left, its charge counted."""
+
+    def __init__(self, meter: Any) -> None:
+        self._meter = meter
+        self._late: threading.Thread | None = None
+        self._came, self._go = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "balance" and threading.current_thread() is self._late:
+            self._came.set()
+            assert self._go.wait(30)
+        return getattr(self._meter, name)
+
+    @contextmanager
+    def holding_up(self, thread: threading.Thread) -> Iterator[None]:
+        self._late = thread
+        thread.start()
+        assert self._came.wait(30)
+        yield
+        self._go.set()
+        thread.join()
+
+
 def sell(app: Flask, shop: Shop) -> None:
     metered = paywall(credit=10, reserve=2)
 
@@ -112,6 +138,12 @@ def sell(app: Flask, shop: Shop) -> None:
     def prompt(count: int) -> Iterator[str]:
         current_payment.charge(msat=1_500)
         return words(count, current_payment.charge)
+
+    @app.get("/prepaid")
+    @metered
+    def prepaid() -> Iterator[str]:
+        current_payment.charge(msat=1_500)
+        return iter(["all", " paid"])
 
     @app.get("/breaks")
     @metered
@@ -185,6 +217,17 @@ def sell(app: Flask, shop: Shop) -> None:
             worker.join()
         return str(current_payment.paid)
 
+    @app.get("/overtaken")
+    @metered
+    def overtaken() -> str:
+        payment = current_payment._get_current_object()  # type: ignore[attr-defined]
+        meter, payment.meter = payment.meter, SlowMeter(payment.meter)
+        late = threading.Thread(target=payment.charge, args=(WORD,))
+        with payment.meter.holding_up(late):
+            payment.charge(msat=700)
+        payment.meter = meter
+        return "both"
+
     @app.get("/awaited")
     @metered
     async def awaited() -> str:
@@ -217,6 +260,11 @@ def sell(app: Flask, shop: Shop) -> None:
     def odd() -> str:
         current_payment.charge(json.loads(request.args["msat"]))
         return "never"
+
+    @app.get("/failing/<int:count>")
+    @metered
+    def failing(count: int) -> Response:
+        return Response(words(count, current_payment.charge), status=404)
 
     @app.get("/pings")
     @metered
@@ -309,6 +357,15 @@ def test_more_is_set_aside_as_it_is_used_up(shop: Shop) -> None:
     assert shop.client.payments == 1
 
 
+def test_more_than_one_payment_may_buy(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that costs more than the highest price is paid for in parts."""
+    monkeypatch.setattr(shop.gate, "defaults", replace(shop.gate.defaults, max_sats=15))
+    monkeypatch.setattr(shop.gate.issuer, "max_sats", 15)
+    assert shop.client.get("/compute?msat=36000").status_code == 402
+    assert shop.client.get("/compute?msat=36000").status_code == 200
+    assert shop.left == BOUGHT + 30_000 - 36_000
+
+
 def test_less_than_the_reserve_is_not_enough(shop: Shop) -> None:
     """What cannot be set aside is asked for, for the same account."""
     shop.client.get("/compute?msat=8001")
@@ -368,6 +425,12 @@ def test_threads_charge_together(shop: Shop) -> None:
     assert shop.left == BOUGHT - 5_600
 
 
+def test_a_thread_that_is_overtaken(shop: Shop) -> None:
+    """What is taken is what all threads charged, whichever of them is the last to return."""
+    assert shop.client.get("/overtaken").text == "both"
+    assert shop.left == BOUGHT - 700 - WORD
+
+
 def test_async_views_charge(shop: Shop) -> None:
     """As others do."""
     assert shop.client.get("/awaited").text == "async"
@@ -424,7 +487,7 @@ def test_outside_of_a_request(shop: Shop) -> None:
 def test_a_charge_that_comes_too_late(shop: Shop) -> None:
     """Once its answer is complete nothing can be charged for a call."""
     for path in ("/keeps", "/keeps?code=500"):
-        shop.client.get(path)
+        shop.client.get(path).close()
         with pytest.raises(RuntimeError, match="after the answer was complete"):
             shop.kept.pop()(msat=1)
 
@@ -519,6 +582,35 @@ def test_the_view_charges_before_it_streams(shop: Shop) -> None:
     next(chunks), next(chunks)
     answer.close()
     assert shop.charges()[1:] == [1_500, 1_500 + 2 * WORD]
+
+
+def test_what_the_view_charged_is_written_down_first(shop: Shop) -> None:
+    """Whoever is killed in mid-stream has charged what the view did, before the first byte."""
+    answer, _ = shop.stream("/prepaid")
+    (found,) = shop.gate.store.db.fetch(use.select())
+    assert found.charged == 1_500
+    answer.close()
+
+
+def test_what_the_view_charged_cannot_be_written_down(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the stream is sent, and all that was set aside is given back."""
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.gate.store.uses, "charge", fail)
+        assert shop.client.get("/prepaid").status_code == 503
+    shop.gate.store.uses.renew()
+    assert shop.left == BOUGHT
+
+
+def test_a_stream_that_is_not_charged(shop: Shop) -> None:
+    """It comes whole, whatever it charges, and nobody pays."""
+    assert shop.client.get("/failing/30").text.count("data") == 30
+    assert shop.left == BOUGHT
 
 
 def test_head_runs_no_generator(shop: Shop) -> None:

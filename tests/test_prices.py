@@ -182,6 +182,21 @@ def test_no_prices(setting: Any) -> None:
         parse_prices(setting)
 
 
+@pytest.mark.parametrize(
+    "names", [("GET quote", "get quote"), ("HEAD quote", "GET quote"), ("quote", " quote")]
+)
+def test_two_prices_of_one(names: tuple[str, str]) -> None:
+    """Of two prices for the same requests none is in force by chance."""
+    with pytest.raises(ConfigurationError, match="quote has two prices"):
+        parse_prices({names[0]: 1, names[1]: 2})
+
+
+def test_a_price_in_the_wrong_unit() -> None:
+    """The error says how satoshis are written, too."""
+    with pytest.raises(ConfigurationError, match=r"'5 sats'.*'12 sat'"):
+        parse_prices({"quote": "5 sats"})
+
+
 def test_configured_prices_from_the_app(make_app: Callable[..., Flask]) -> None:
     """They are what is sold at, and what the app says of itself."""
     from l402 import sold

@@ -48,6 +48,11 @@ def sell(app):
     def pass_():
         return {"paid": current_payment.paid}
 
+    @app.get("/two")
+    @paywall(price="0.02 USD")
+    def two():
+        return {"paid": current_payment.paid}
+
     @app.get("/one")
     @paywall(price="0.01 USD", uses=1)
     def one():
@@ -147,6 +152,18 @@ def test_a_pass_is_good_to_its_end_without_any_rate(payer, market, clock):
     clock.now += 3600
     assert payer.get("/pass").status_code == 200
     assert payer.get("/one").status_code == 503
+
+
+def test_a_pass_is_good_to_any_token_of_its_account_without_a_rate(shop, payer, market, clock):
+    """Who keeps the token of what was bought last is let in by what was bought here before."""
+    payer.bought("/pass").bought("/two")
+    market.price = RuntimeError("the market is shut")
+    clock.now += INVOICE_EXPIRY + WAY_BACK + 600
+    assert [payer.get(path).status_code for path in ("/pass", "/two", "/one")] == [200, 200, 503]
+    (shown,) = shop.extensions["l402"].authentic(payer.authorization)
+    shop.extensions["l402"].store.revocations.revoke("token", shown.token_id.hex())
+    shop.extensions["l402"].sync._read_at = float("-inf")  # a second has passed
+    assert [payer.get(path).status_code for path in ("/pass", "/two")] == [503, 503]
 
 
 def test_credit_is_money(payer, market, clock):

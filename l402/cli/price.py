@@ -176,7 +176,7 @@ def _sold(gate: Gate, endpoint: str, method: str | None, service: str | None) ->
 def _only(found: list[T], endpoint: str) -> T:
     if len(found) > 1:
         names = ", ".join(_name(*_words(each)) for each in found)
-        raise Misuse(f"{endpoint} may mean {names}; add --method")
+        raise Misuse(f"{endpoint} may mean {names}; add --method or --service")
     return found[0]
 
 

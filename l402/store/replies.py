@@ -106,9 +106,7 @@ def claim(
     found = connection.execute(_FOUND, names).first()
     if found is None:  # given back a moment ago
         return Conflict.IN_PROGRESS
-    if found.fingerprint != row["fingerprint"]:
-        return Conflict.OTHER_REQUEST
-    return _told(found)
+    return _told(found, call)
 
 
 def claim_again(
@@ -150,7 +148,9 @@ def _row(call: Call, token_id: str, use_id: str, now: datetime) -> dict[str, Any
     }
 
 
-def _told(found: Any) -> Reply | Conflict:
+def _told(found: Any, call: Call) -> Reply | Conflict:
+    if found.fingerprint != call.fingerprint.hex():
+        return Conflict.OTHER_REQUEST
     if found.status is None:
         return Conflict.IN_PROGRESS
     if found.body is None:
@@ -163,6 +163,17 @@ class Replies:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+
+    def known(
+        self, call: Call, token_id: str, service: str, now: datetime
+    ) -> Reply | Conflict | None:
+        """Say what is known of a call under its key, and change nothing.
+
+        :raises StoreError: if it could not be read
+        """
+        names = {"token": token_id, "name": call.key.hex(), "of": service}
+        rows = self.db.fetch(_FOUND, names)
+        return _told(rows[0], call) if rows and rows[0].expires_at > now else None
 
     def purge(self, limit: int = 1000) -> int:
         """Delete answers past their end, `limit` at most; give their number.
