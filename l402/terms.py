@@ -92,7 +92,7 @@ class Terms:
             return grant.price
         quote = today()
         if returning and quote.constant and not grant.price:  # a callable said it, until just now
-            return min(quote.msat, grant.msat)
+            return min(quote.msat, grant.msat // (self.uses or 1))
         return quote.msat
 
     def refusal(self, grant: Grant, msat: int, now: float) -> Reason | None:

@@ -10,6 +10,7 @@ from conftest import Clock
 from flask import Flask, Response, abort, g, request
 from support.killing import await_
 from support.sales import NOW
+from test_accounts import client_of
 from test_gate import CHALLENGE, ask, rows
 from werkzeug.exceptions import HTTPException, NotFound
 
@@ -691,3 +692,20 @@ def test_no_validate(validate: Any) -> None:
     for wrong in (validate, later):
         with pytest.raises(ConfigurationError, match="validate="):
             paywall(sats=1, validate=wrong)
+
+
+def test_what_a_callable_named_holds_for_each_call(make_app: Any) -> None:
+    """Calls bought at a callable's price cost that on the way back, though one was set since."""
+    app = make_app()
+
+    @app.get("/called")
+    @paywall(sats=lambda: 2, uses=10)
+    def called() -> dict[str, Any]:
+        return {"paid": current_payment.paid}
+
+    client = client_of(app)
+    assert client.get("/called").json == {"paid": 2000}
+    gate = app.extensions["l402"]
+    gate.store.prices.set("shop", "called", "GET", 3_000)
+    gate.sync._read_at = float("-inf")  # a second has passed
+    assert client.get("/called").json == {"paid": 2000}

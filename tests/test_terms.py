@@ -144,8 +144,8 @@ def test_a_price_is_asked_for_one_endpoint_and_service(changes):
 
 
 def test_a_constant_price_in_place_of_a_callable():
-    """Who was asked a price by a callable never pays more for one call than he paid in all."""
-    asked = {"kind": CREDIT, "price": 0, "msat": 3_000}
+    """Who was asked a price by a callable never pays more for one call than was asked for it."""
+    asked = {"kind": CREDIT, "price": 0, "msat": 15_000}  # for five calls
     assert agreed(CALLS, NOW, **asked) == 3_000
     assert agreed(CALLS, NOW, today=2_000, **asked) == 2_000
     assert agreed(CALLS, NOW + 60, **asked) == 11_000

@@ -102,7 +102,8 @@ class Payment:
         returning = now < self.starts_at + WAY_BACK
         if self.price:
             return self.price if returning or view.kind == PASS else view.msat
-        return min(view.msat, self.view.total) if returning and view.fixed else view.msat
+        asked = self.view.total // (view.uses or 1)  # of one call
+        return min(view.msat, asked) if returning and view.fixed else view.msat
 
 
 @dataclass(frozen=True)
