@@ -210,8 +210,8 @@ def test_by_hand_is_durable(store: Store) -> None:
         pytest.skip("every commit is, there")
     store.payments.admit(credit(store), NOW)
     store.credits.adjust(token_id(1).hex(), "quotes", 1, operation="a", **HAND)
-    with store.db._engines._writer.connect() as connection:
-        assert connection.info["l402_synchronous"] == "FULL"
+    (writer,) = store.db._engines._kept
+    assert writer.info["l402_synchronous"] == "FULL"
 
 
 # --- the ledger refuses changes
