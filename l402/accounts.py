@@ -114,7 +114,7 @@ class Accounts:
             return
         if charged:
             cost = payment.paid if payment.meter else None
-            payment.balance = self.store.uses.take(payment.use_id, answer, cost).balance
+            payment.balance = self.store.uses.take(payment.use_id, answer, cost)
             return
         with suppress(StoreError):
             left = self.store.uses.release(payment.use_id)

@@ -26,7 +26,6 @@ from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.settlement import Taken
 from l402.store.tables import Key, credit, use
 
 _log = logging.getLogger("l402.store")
@@ -114,16 +113,17 @@ class Uses:
 
         self.db.run(note)
 
-    def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> Taken:
-        """Spend what was reserved, or `msat` of it; what was given back meanwhile is debited again.
+    def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
+        """Spend what was reserved, or `msat` of it, and give the balance; taking twice takes once.
 
-        `answer` is kept under the key of the call, if it had one. Taking twice takes once.
+        What was given back meanwhile is debited again, and what the balance no longer has is
+        written off. `answer` is kept under the key of the call, if it had one.
 
         :raises StoreError: if it could not be taken; do not serve then, it will be given back
         """
         key, keyed = use_id.hex(), self._held.get(use_id)
 
-        def spend() -> Taken:
+        def spend() -> int:
             with self.db.write() as connection:
                 found = leases.RESOLVE.run(connection, {"own": key})
                 if found is None:
@@ -132,7 +132,7 @@ class Uses:
                 balance = settlement.spend(connection, found, cost)
                 if answer is not None:
                     replies.finish(connection, key, answer)
-            return Taken(balance, 0)
+            return balance
 
         with self._resolving(use_id):
             return self.db.run(spend)
