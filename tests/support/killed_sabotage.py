@@ -122,9 +122,9 @@ def _sweeps_up_the_living() -> None:
     leases.LAPSED, leases.LAPSED_OF, leases.RESOLVE_LAPSED = everything, of_one, leases.RESOLVE
     take = Uses.take
 
-    def dawdle(self: Uses, use_id: bytes, answer: Any = None) -> int:
+    def dawdle(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> int:
         time.sleep(0.03)  # as long as a real view takes, or nobody would see it swept up
-        return take(self, use_id, answer)
+        return take(self, use_id, answer, msat)
 
     Uses.take = dawdle
 
