@@ -120,7 +120,7 @@ class Accounts:
         if payment.use_id is None:
             return
         if charged:
-            payment.balance = self.store.uses.take(payment.use_id, answer, msat).balance
+            payment.balance = self.store.uses.take(payment.use_id, answer, msat)
             return
         with suppress(StoreError):
             left = self.store.uses.release(payment.use_id)

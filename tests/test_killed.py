@@ -87,5 +87,5 @@ def test_a_stopped_process_keeps_its_answer(store: Store) -> None:
     use_id = reserve(store, 1, call=call)
     damage(store, "DELETE FROM l402_lease")  # as if it had not been heard of for long
     assert store.uses.recover() == 1
-    assert store.uses.take(use_id, Answer(200, "[]", b"fine")).balance == 8_000
+    assert store.uses.take(use_id, Answer(200, "[]", b"fine")) == 8_000
     assert isinstance(store.uses.reserve(order(1), NOW, call), Reply)

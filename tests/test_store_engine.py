@@ -78,6 +78,15 @@ def test_used_again_after_close(store: Store) -> None:
     assert store.payments.recorded(payment_hash(1))
 
 
+def test_closed_file(sqlite_store: Store) -> None:
+    """A closed store has let go of its file: SQLite clears up after the last connection."""
+    log = Path(f"{sqlite_store.db.url.database}-wal")
+    sqlite_store.payments.admit(sale(), NOW)
+    assert log.exists()
+    sqlite_store.close()
+    assert not log.exists()
+
+
 @pytest.mark.parametrize(
     ("chosen", "usual", "durable"), [("NORMAL", 1, 2), ("FULL", 2, 2), ("EXTRA", 3, 3)]
 )

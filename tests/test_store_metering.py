@@ -19,7 +19,6 @@ from l402.store.faults import Interrupted
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict
-from l402.store.settlement import Taken
 from l402.store.tables import lease, use
 
 pytest_plugins = ["support.databases"]
@@ -76,7 +75,7 @@ def test_taken_in_part(funded: Store, msat: int) -> None:
     """What a call cost is spent, and the rest of what was set aside goes back, in one line."""
     asked = reserved(funded)
     for _ in range(2):
-        assert funded.uses.take(asked.use_id, msat=msat) == Taken(10_000 - msat, 0)
+        assert funded.uses.take(asked.use_id, msat=msat) == 10_000 - msat
     assert balance(funded) == (10_000 - msat, 0)
     assert lines(funded) == [("use", "use", msat, 10_000 - msat)]
 
@@ -87,7 +86,7 @@ def test_charged_while_in_flight(funded: Store) -> None:
     for msat in (300, 700, 700):
         funded.uses.charge(asked.use_id, msat)
     assert balance(funded) == (8_000, 2_000)
-    assert funded.uses.take(asked.use_id, msat=900) == Taken(9_100, 0)
+    assert funded.uses.take(asked.use_id, msat=900) == 9_100
     with pytest.raises(StoreUnavailable, match="is resolved"):
         funded.uses.charge(asked.use_id, 1_000)
 
@@ -128,7 +127,7 @@ def test_late(funded: Store, noted: int, cost: int, left: int) -> None:
     silence(funded)
     funded.uses.recover()
     for _ in range(2):
-        assert funded.uses.take(asked.use_id, msat=cost) == Taken(left, 0)
+        assert funded.uses.take(asked.use_id, msat=cost) == left
     first = ("use", "use", noted, 10_000 - noted) if noted else ("use", "release", 2_000, 10_000)
     late = [("late", "use", cost - noted, left)] if cost > noted else []
     assert lines(funded) == [first, *late]
@@ -141,8 +140,10 @@ def test_late_and_spent(funded: Store) -> None:
     silence(funded)
     funded.uses.recover()
     funded.uses.take(reserved(funded, 9_000).use_id)
-    assert funded.uses.take(asked.use_id, msat=1_800) == Taken(0, 800)
-    assert funded.uses.take(asked.use_id, msat=1_800) == Taken(0, 800)
+    for _ in range(2):
+        assert funded.uses.take(asked.use_id, msat=1_800) == 0
+    (lent,) = funded.ledger.entries(kinds=["write_off"])
+    assert lent.msat == 800
     assert totals(funded) == (0, 0)
 
 
@@ -156,7 +157,7 @@ def test_extended(funded: Store) -> None:
     assert funded.uses.extend(asked, 9_000, 1_000, 2_000, NOW) == Extended(10_000, 0)
     assert balance(funded) == (0, 10_000)
     assert differences(funded) == []
-    assert funded.uses.take(asked.use_id, msat=9_500) == Taken(500, 0)
+    assert funded.uses.take(asked.use_id, msat=9_500) == 500
     assert lines(funded) == [("use", "use", 9_500, 500)]
 
 

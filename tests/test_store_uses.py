@@ -21,9 +21,9 @@ from support.wires import Wire
 
 from l402.errors import StoreUnavailable
 from l402.store import Store, leases, migrate
+from l402.store.audit import Audit, Difference
 from l402.store.orders import Reserved, Short
 from l402.store.replies import Answer, Call
-from l402.store.settlement import Taken
 from l402.store.tables import lease
 from l402.store.tables import use as use_table
 
@@ -71,8 +71,8 @@ def test_take(funded: Store) -> None:
     assert funded.uses.reserve(asked, NOW) == Reserved(asked.use_id, 8_000, END)
     assert balance(funded) == (8_000, 2_000)
     assert funded.uses.holds()
-    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
-    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert funded.uses.take(asked.use_id) == 8_000
+    assert funded.uses.take(asked.use_id) == 8_000
     assert not funded.uses.holds()
     assert balance(funded) == (8_000, 0)
     _, entry = funded.ledger.entries()
@@ -122,7 +122,7 @@ def test_late_take(funded: Store) -> None:
     assert funded.uses.recover() == 1
     assert balance(funded) == (10_000, 0)
     for _ in range(2):
-        assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+        assert funded.uses.take(asked.use_id) == 8_000
     assert kinds(funded) == ["purchase", "release", "use"]
 
 
@@ -134,7 +134,7 @@ def test_write_off(funded: Store) -> None:
     funded.uses.recover()
     funded.uses.reserve(other, NOW)
     for _ in range(2):
-        assert funded.uses.take(asked.use_id) == Taken(0, 1_500)
+        assert funded.uses.take(asked.use_id) == 0
     funded.uses.take(other.use_id)
     entries = list(funded.ledger.entries())
     assert [(e.kind, e.msat, e.balance_after) for e in entries] == [
@@ -159,7 +159,7 @@ def test_renewed(funded: Store) -> None:
     with closing(Store(url_of(funded))) as other:
         assert other.uses.recover() == 0
         assert other.uses.reserve(order(msat=9_000), NOW) == Short(8_000, False)
-    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert funded.uses.take(asked.use_id) == 8_000
     assert kinds(funded) == ["purchase", "use"]
 
 
@@ -195,7 +195,7 @@ def test_use_without_a_lease(funded: Store) -> None:
         connection.execute(text("DELETE FROM l402_lease"))
     with closing(Store(url_of(funded))) as other:
         assert other.uses.recover() == 1
-    assert funded.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert funded.uses.take(asked.use_id) == 8_000
 
 
 def test_lease_is_written_rarely(funded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +351,11 @@ def test_conservation(database_url: str) -> None:
         done = Counter(kinds(store))
         assert (done["use"], done["release"]) == (taken, released)
         assert store.db.fetch(select(use_table)) == []
+        differences: list[Difference] = []
+        audited = Audit(store.db).run(differences.append, lambda step: None)
+        assert differences == []
+        assert audited.used == taken * PRICE
+        assert audited.written_off == 0
 
 
 # --- processes that die
@@ -441,7 +446,7 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     wire.cut(b"COMMIT\0", after=after)
     assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 18_000, END)
     wire.cut(b"COMMIT\0", after=after)
-    assert store.uses.take(asked.use_id) == Taken(18_000, 0)
+    assert store.uses.take(asked.use_id) == 18_000
     store.uses.reserve(asked := order(), NOW)
     wire.cut(b"COMMIT\0", after=after)
     assert store.uses.release(asked.use_id) == (None if after else 18_000)
@@ -450,7 +455,9 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     store.uses.release(asked.use_id)
     store.uses.reserve(order(msat=17_000), NOW)
     wire.cut(b"COMMIT\0", after=after)
-    assert store.uses.take(asked.use_id) == Taken(0, 16_000)
+    assert store.uses.take(asked.use_id) == 0
+    (lent,) = store.ledger.entries(kinds=["write_off"])
+    assert lent.msat == 16_000
     hand = {"why": "test", "operation": "a", "now": NOW}
     wire.cut(b"COMMIT\0", after=after)
     made = store.credits.adjust(token_id(1).hex(), "quotes", 500, **hand)
@@ -468,7 +475,7 @@ def test_cut_in_mid_transaction(wired: tuple[Store, Wire], statement: bytes, aft
     store, wire = wired
     wire.cut(statement, after=after)
     assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 8_000, END)
-    assert store.uses.take(asked.use_id) == Taken(8_000, 0)
+    assert store.uses.take(asked.use_id) == 8_000
     assert totals(store) == (8_000, 8_000)
 
 
@@ -533,8 +540,8 @@ def test_a_repeat_that_came_first_is_the_one_that_is_charged(funded: Store) -> N
     silence(funded)
     assert funded.uses.recover() == 1
     assert isinstance(funded.uses.reserve(again, NOW, call), Reserved)
-    assert funded.uses.take(again.use_id, Answer(200, "[]", b"again")) == Taken(8_000, 0)
-    assert funded.uses.take(silent.use_id, Answer(200, "[]", b"late")) == Taken(8_000, 0)
+    assert funded.uses.take(again.use_id, Answer(200, "[]", b"again")) == 8_000
+    assert funded.uses.take(silent.use_id, Answer(200, "[]", b"late")) == 8_000
     assert kinds(funded) == ["purchase", "release", "use"]
 
 

@@ -19,6 +19,7 @@ _Convert = Callable[[Any], Any]
 
 class _Compiled(NamedTuple):
     sql: str
+    names: tuple[str, ...]
     binds: tuple[tuple[str, _Convert | None], ...]
     by_position: bool
     row: Callable[..., Any]
@@ -41,12 +42,13 @@ class Statement:
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = _compile(self._core, dialect)
-        given = {
-            name: values[name] if convert is None else convert(values[name])
+        given = [
+            values[name] if convert is None else convert(values[name])
             for name, convert in compiled.binds
-        }
-        # By position in the order of `binds`, which may name one twice: `given` holds it once.
-        parameters = [given[name] for name, _ in compiled.binds] if compiled.by_position else given
+        ]
+        parameters: Any = given
+        if not compiled.by_position:
+            parameters = dict(zip(compiled.names, given, strict=True))
         rows = execute(connection, compiled.sql, parameters)
         if not rows:
             return None
@@ -61,7 +63,7 @@ def execute(connection: Connection, sql: str, parameters: Any = ()) -> list[Any]
 
     :raises DBAPIError: as SQLAlchemy would; a connection that broke is replaced
     """
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     try:
         cursor = driver.execute(sql, parameters)
         # To the last row, or SQLite would call the statement unfinished at the commit.
@@ -80,7 +82,7 @@ def begin_immediate(connection: Connection) -> bool:
 
     :raises DBAPIError: as SQLAlchemy would, for any other reason
     """
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     try:
         driver.execute("BEGIN IMMEDIATE")
     except OperationalError as error:
@@ -98,6 +100,7 @@ def _compile(core: Any, dialect: Dialect) -> _Compiled:
     results = [_result(column.type, dialect) for column in columns]
     return _Compiled(
         sql=str(compiled),
+        names=tuple(order),
         binds=tuple((name, _bind(compiled.binds[name], dialect)) for name in order),
         by_position=compiled.positional,
         row=namedtuple("Row", [column.key for column in columns]) if columns else _plain,

@@ -39,7 +39,11 @@ LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 OWN = select(use.c.use_id).where(use.c.process == bindparam("process", type_=Key))
 
 #: Ends a use, whoever is first; the second one only while its process is silent.
-_RESOLVE = delete(use).where(use.c.use_id == bindparam("own", type_=Key)).returning(use)
+_RESOLVE = (
+    delete(use)
+    .where(use.c.use_id == bindparam("own", type_=Key))
+    .returning(*use.c["use_id", "token_id", "service", "endpoint", "method", "msat", "charged"])
+)
 RESOLVE = Statement(_RESOLVE)
 RESOLVE_LAPSED = Statement(_RESOLVE.where(~_LIVE))
 

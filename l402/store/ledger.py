@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from l402.store.clock import DatabaseNow
 from l402.store.driver import Statement
@@ -69,7 +69,6 @@ _ADD = Statement(
 )  # fmt: skip
 #: The entry of one operation.
 NAMED = select(entry).where(entry.c.operation == bindparam("operation"))
-_START = select(func.min(entry.c.entry_id)).where(entry.c.at >= bindparam("since"))
 _ENTRIES = (
     select(entry)
     .where(entry.c.entry_id > bindparam("after"))
@@ -136,14 +135,13 @@ class Ledger:
     def entries(
         self,
         *,
-        since: datetime | None = None,
         token_id: str | None = None,
         kinds: Collection[str] | None = None,
     ) -> Iterator[Entry]:
         """Give the entries in their order, page by page, without holding a transaction.
 
-        Each condition that is not None narrows: to those written at `since` or later by the
-        database's clock, of a token id (64 hex digits), of some kinds.
+        Each condition that is not None narrows: to those of a token id (64 hex digits), of some
+        kinds.
 
         :raises StoreError: if they could not be read
         """
@@ -152,11 +150,6 @@ class Ledger:
             chosen = chosen.where(entry.c.token_id == token_id)
         if kinds is not None:
             chosen = chosen.where(entry.c.kind.in_(kinds))
-        if since is not None:
-            chosen = chosen.where(entry.c.at >= since)
-            with self.db.read(LEISURE) as connection:
-                # Spares the walk from the first entry: their moments almost follow their order.
-                after = (connection.execute(_START, {"since": since}).scalar() or 0) - 1
         while True:
             with self.db.read(LEISURE) as connection:
                 page = connection.execute(chosen, {"after": after}).all()

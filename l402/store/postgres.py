@@ -12,12 +12,15 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.abc import RV, PQGen
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection
 
-_LIMITS = text(
-    "SELECT set_config('statement_timeout', :statement, true),"
-    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+from l402.store import driver
+
+#: Begins a transaction and sets its limits, in milliseconds, in one exchange.
+_BEGIN = (
+    "BEGIN; SET LOCAL statement_timeout = {statement:.0f};"
+    " SET LOCAL idle_in_transaction_session_timeout = {idle:.0f}"
 )
 
 
@@ -53,18 +56,16 @@ class Postgres:
     def __init__(self, url: URL, patience: float) -> None:
         self.patience = patience
         # The server gives up first: then a transaction that waited for a lock keeps its connection.
-        self._limits = {
-            "statement": f"{patience * 750:.0f}ms",
-            "idle": f"{patience * 2000:.0f}ms",  # frees the rows that a vanished host held
-        }
+        # Its second limit frees the rows that a vanished host held.
+        self._begin = _BEGIN.format(statement=patience * 750, idle=patience * 2000)
         self._writer = create_engine(
             url,
+            isolation_level="AUTOCOMMIT",
             hide_parameters=True,
             pool_timeout=patience,
             use_native_hstore=False,
             connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(patience))},
         )
-        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
         self._snapshots = self._writer.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
@@ -73,7 +74,7 @@ class Postgres:
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
         """Lend a connection on which each statement reads the latest commit."""
-        with self._reader.connect() as connection:
+        with self._writer.connect() as connection:
             _driver(connection).patience = patience
             yield connection
 
@@ -89,8 +90,8 @@ class Postgres:
         """Lend a connection for one transaction, at the isolation level that the server sets."""
         with self._writer.connect() as connection:
             _driver(connection).patience = self.patience
-            with connection.begin():
-                connection.execute(_LIMITS, self._limits)
+            with connection.begin():  # as far as SQLAlchemy knows; it sends nothing
+                driver.execute(connection, self._begin)
                 yield connection
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 Also when it was given back before its call ended, because its process was silent for too long.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,18 +12,6 @@ from l402.errors import StoreUnavailable
 from l402.store import balances, ledger, replies
 from l402.store.ledger import Account
 from l402.store.replies import Answer, Call
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The price is spent; `balance` is what is left, in msat.
-
-    `written_off` is what the balance no longer had, because the use was given back and spent
-    otherwise before the call ended: the house bears it.
-    """
-
-    balance: int
-    written_off: int
 
 
 def spend(connection: Connection, found: Any, msat: int) -> int:
@@ -56,10 +43,11 @@ def settle(
     msat: int | None,
     keyed: tuple[Call, datetime] | None = None,
     answer: Answer | None = None,
-) -> Taken:
+) -> int:
     """Find out what became of a use that is not in flight, and debit what it was not charged yet.
 
-    `msat` is what it costs in all, if not what was reserved.
+    `msat` is what it costs in all, if not what was reserved. Gives the balance after it; what that
+    no longer had, because it was spent otherwise meanwhile, is written off.
 
     `keyed` is its call under an Idempotency-Key, and when it was made. If that was made again
     meanwhile, the other one is charged and this is not.
@@ -73,22 +61,20 @@ def settle(
     # The row is locked before the late entry is looked for, so that one rival finds the other's.
     locked = balances.lock(connection, account)
     assert locked is not None
-    lent = _entry(connection, f"write_off:{use_id}")
+    left: int = locked.balance
     charged = resolved.msat if resolved.kind == ledger.USE else 0
     due = (resolved.msat if msat is None else msat) - charged
     if due <= 0 or _entry(connection, f"late:{use_id}"):
-        return Taken(locked.balance, lent.msat if lent else 0)
+        return left
     if keyed and not replies.claim_again(connection, *keyed, account.token_id, use_id):
-        return Taken(locked.balance, 0)
-    taken = _debit(connection, use_id, resolved, due, locked.balance)
+        return left
+    left = _debit(connection, use_id, resolved, due, left)
     if answer is not None:
         replies.finish(connection, use_id, answer)
-    return taken
+    return left
 
 
-def _debit(
-    connection: Connection, use_id: str, resolved: Row[Any], due: int, balance: int
-) -> Taken:
+def _debit(connection: Connection, use_id: str, resolved: Row[Any], due: int, balance: int) -> int:
     account = Account(resolved.token_id, resolved.service)
     paid = min(balance, due)
     lack = due - paid
@@ -99,7 +85,7 @@ def _debit(
         after = owned + due
         ledger.append(connection, ledger.WRITE_OFF, lent, account, msat=lack, after=after, **call)
     ledger.append(connection, ledger.USE, f"late:{use_id}", account, msat=due, after=owned, **call)
-    return Taken(left, lack)
+    return left
 
 
 def _entry(connection: Connection, operation: str) -> Row[Any] | None:

@@ -42,13 +42,12 @@ class SQLite:
         self.synchronous = synchronous
         self.patience = patience
         self.in_memory = in_memory(url)
-        self._level = synchronous  # of the transaction that has the turn
         self._turn = threading.Lock()
         self._at_fork = False
         one = {"poolclass": StaticPool} if self.in_memory else {"pool_size": 1, "max_overflow": 0}
         self._writer = self._engine(**one)
         event.listen(self._writer, "connect", _never_waits)
-        event.listen(self._writer, "begin", self._begin)
+        self._kept: list[Connection] = []  # the writer, between two transactions
         if not self.in_memory:
             # As many readers as there are threads: opening one takes less than waiting for one.
             self._reader = self._engine(pool_size=16, max_overflow=-1)
@@ -80,17 +79,24 @@ class SQLite:
                 f"{shown(self.url)}: another thread has been writing for {self.patience:g} s"
             )
         try:
-            with self._writer.connect() as connection:
-                self._level = (
-                    "FULL" if durable and self.synchronous == "NORMAL" else self.synchronous
-                )
+            level = "FULL" if durable and self.synchronous == "NORMAL" else self.synchronous
+            # Kept from one to the next: to borrow it each time took a third of the whole.
+            connection = self._kept.pop() if self._kept else self._writer.connect()
+            try:
                 with connection.begin():
+                    self._begin(connection, level)
                     yield connection
+            except BaseException:
+                connection.close()  # rolls back whatever is left
+                raise
+            self._kept.append(connection)
         finally:
             self._turn.release()
 
     def close(self) -> None:
         """Close every connection that is not in use."""
+        while self._kept:
+            self._kept.pop().close()
         for engine in self._engines():
             engine.dispose()
 
@@ -112,6 +118,7 @@ class SQLite:
         if child:
             self._turn = threading.Lock()
             if not self.in_memory:
+                self._kept = []
                 for engine in self._engines():
                     engine.dispose(close=False)
         elif self._at_fork:
@@ -153,10 +160,10 @@ class SQLite:
                     "(is the file on a network file system?)"
                 )
 
-    def _begin(self, connection: Connection) -> None:
-        if connection.info.get(_LEVEL) != self._level:
-            driver.execute(connection, f"PRAGMA synchronous={self._level}")
-            connection.info[_LEVEL] = self._level
+    def _begin(self, connection: Connection, level: str) -> None:
+        if connection.info.get(_LEVEL) != level:
+            driver.execute(connection, f"PRAGMA synchronous={level}")
+            connection.info[_LEVEL] = level
         deadline, pause = time.monotonic() + self.patience, _SHORTEST
         while not driver.begin_immediate(connection):
             if time.monotonic() > deadline:

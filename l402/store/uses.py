@@ -14,25 +14,29 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from l402.errors import StoreError
 from l402.forks import in_child
 from l402.store import balances, leases, meters, replies, settlement
+from l402.store.clock import DatabaseNow
 from l402.store.driver import Statement
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.settlement import Taken
-from l402.store.tables import Key, credit, insertion, use
+from l402.store.tables import Key, credit, use
 
 _log = logging.getLogger("l402.store")
 
 _ADD_USE = Statement(
-    insertion(use, "use_id token_id service endpoint method msat process reserved_at", "")
-)
+    insert(use)
+    .values(reserved_at=DatabaseNow(), **{name: bindparam(name) for name in (
+        "use_id", "token_id", "service", "endpoint", "method", "msat", "process",
+    )})
+    .inline()
+)  # fmt: skip
 _OWN = (
     select(credit.c.balance, credit.c.ends_at)
     .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
@@ -109,16 +113,17 @@ class Uses:
 
         self.db.run(note)
 
-    def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> Taken:
-        """Spend what was reserved, or `msat` of it; what was given back meanwhile is debited again.
+    def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
+        """Spend what was reserved, or `msat` of it, and give the balance; taking twice takes once.
 
-        `answer` is kept under the key of the call, if it had one. Taking twice takes once.
+        What was given back meanwhile is debited again, and what the balance no longer has is
+        written off. `answer` is kept under the key of the call, if it had one.
 
         :raises StoreError: if it could not be taken; do not serve then, it will be given back
         """
         key, keyed = use_id.hex(), self._held.get(use_id)
 
-        def spend() -> Taken:
+        def spend() -> int:
             with self.db.write() as connection:
                 found = leases.RESOLVE.run(connection, {"own": key})
                 if found is None:
@@ -127,7 +132,7 @@ class Uses:
                 balance = settlement.spend(connection, found, cost)
                 if answer is not None:
                     replies.finish(connection, key, answer)
-            return Taken(balance, 0)
+            return balance
 
         with self._resolving(use_id):
             return self.db.run(spend)
@@ -225,7 +230,6 @@ class Uses:
             "method": order.method,
             "msat": order.msat,
             "process": self._lease.process,
-            "reserved_at": now,
         }
         _ADD_USE.run(connection, made)
         return Reserved(order.use_id, found.balance, found.ends_at)

@@ -65,7 +65,7 @@ def fill(store: Store) -> None:
     slow = reserve(store, 2)
     store.uses.release(slow)  # as if its process had been silent
     use(store, 2, 9_500)
-    assert store.uses.take(slow).written_off == 1_500
+    store.uses.take(slow)
     buy(store, 3, ends_at=1_900_000_010, now=datetime.fromtimestamp(1_900_000_005, NOW.tzinfo))
     buy(store, 30, 4_000, token_id=token_id(3))
     store.payments.admit(sale(4), NOW)

@@ -16,7 +16,6 @@ from l402 import sync
 from l402.store import balances, leases, ledger, payments, replies, uses
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED, Payments, Standing
-from l402.store.settlement import Taken
 from l402.store.tables import credit, use
 from l402.store.uses import Uses
 from support.killed_app import OUTSIDE
@@ -40,9 +39,9 @@ def _answers_before_it_takes() -> None:
     take = Uses.take
     waiting: list[tuple[bytes, Any, int | None]] = []
 
-    def put_off(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> Taken:
+    def put_off(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> int:
         waiting.append((use_id, answer, msat))
-        return take(self, *waiting.pop(0)) if len(waiting) > 1 else Taken(0, 0)
+        return take(self, *waiting.pop(0)) if len(waiting) > 1 else 0
 
     Uses.take = put_off
 
@@ -123,7 +122,7 @@ def _sweeps_up_the_living() -> None:
     leases.LAPSED, leases.LAPSED_OF, leases.RESOLVE_LAPSED = everything, of_one, leases.RESOLVE
     take = Uses.take
 
-    def dawdle(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> Taken:
+    def dawdle(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> int:
         time.sleep(0.03)  # as long as a real view takes, or nobody would see it swept up
         return take(self, use_id, answer, msat)
 
@@ -135,7 +134,7 @@ def _keeps_the_answer_after_the_charge() -> None:
 
     def take_then_keep(
         self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None
-    ) -> Taken:
+    ) -> int:
         taken = take(self, use_id, msat=msat)
         if answer is not None:
             with self.db.write() as connection:
