@@ -106,7 +106,7 @@ class Terms:
             return Reason.WRONG_KIND
         if now >= grant.ends_at or now >= grant.starts_at + self.valid_for:
             return Reason.EXPIRED
-        if grant.kind != PASS or grant.msat >= msat or (grant.price and self._sold_here(grant)):
+        if grant.kind != PASS or grant.msat >= msat or self._keeps_its_price(grant):
             return None
         return Reason.PRICE_TOO_LOW
 
@@ -116,8 +116,8 @@ class Terms:
         In unix seconds. `price` is the one in force: only in msat it is sure to stay what it is.
         """
         grant = token.grant
-        agreed = grant.price and self._sold_here(grant)
-        covered = agreed or (isinstance(price, int) and grant.msat >= price)
+        lasting = isinstance(price, int) and grant.msat >= price
+        covered = lasting or self._keeps_its_price(grant)
         if not covered or token.limits or self.validate or self.refusal(grant, grant.msat, now):
             return 0
         return min(grant.ends_at, grant.valid_until, grant.starts_at + self.valid_for)
@@ -131,6 +131,10 @@ class Terms:
         """Return what a metered request may cost at most, in msat, if a holder set limits."""
         limits = (int(value) for field, value in token.limits if field in ("msat", "price"))
         return min(limits, default=None)
+
+    def _keeps_its_price(self, grant: Grant) -> bool:
+        """Tell whether a pass was sold here for a price that is signed, and so holds to its end."""
+        return grant.price > 0 and self._sold_here(grant)
 
     def _sold_here(self, grant: Grant) -> bool:
         """Tell whether `grant` was sold for this very endpoint and method, as what it sells now."""
