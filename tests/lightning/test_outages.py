@@ -199,7 +199,7 @@ BAD_LINES = {
     reset_at_once: "broke the connection before it answered",
     reset_in_the_head: "broke the connection before it answered",
     reset_in_the_body: "broke the connection before it answered",
-    half: "answered 200 with something that is no JSON object",
+    half: "broke off in the middle of its answer",
     unfinished: "answered 200 with something that is no JSON object",
     drip: "no answer in time",
     hundred_megabytes: "its answer is larger than 1 MiB",

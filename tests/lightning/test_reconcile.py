@@ -1,6 +1,7 @@
 """Reconciling with a real lnd: to the satoshi, whatever else its invoices are for."""
 
 import json
+import re
 import secrets
 import signal
 import sqlite3
@@ -31,6 +32,8 @@ class Shop:
     def __init__(self, running, regtest, folder):
         self.running, self.regtest, self.folder = running, regtest, folder
         self.shown, self.unused = set(), set()  # payment hashes in hex
+        latest = regtest.bob.call("GET", "/v1/invoices?reversed=true&num_max_invoices=1")
+        self.before = int(latest["last_index_offset"])  # of the first invoice here
 
     def buy(self, *, show=True, session=requests):
         """Buy a quotation, and use it unless told otherwise."""
@@ -162,7 +165,7 @@ def test_agrees_with_lnd(shop):
     assert anew["read"] == {"invoices": document["read"]["invoices"], "new": 0}
 
 
-@pytest.mark.parametrize("at_page", [2, 3])
+@pytest.mark.parametrize("at_page", [1, 2])
 def test_killed(shop, tmp_path, at_page):
     """A run that is killed while it reads is gone on with, and finds the same."""
     record, certificate = shop.record(), Certificate.make(tmp_path)
@@ -170,7 +173,8 @@ def test_killed(shop, tmp_path, at_page):
     pass_on, pages, processes = relay(bob.url, bob.tls_cert), [], []
 
     def kill(request):
-        pages.append(request.path)
+        if int(re.search(r"index_offset=(\d+)", request.path)[1]) > shop.before:
+            pages.append(request.path)  # one of the shop's was on the page before
         if len(pages) == at_page:
             processes[0].kill()
         return pass_on(request)

@@ -14,7 +14,8 @@ PURCHASES, SATS = 500, 10
 
 @pytest.fixture
 def shop(regtest, tmp_path):
-    with selling_for(regtest.bob, tmp_path) as running:
+    # A slot for each buyer: who finds none is told to come again, and these do not.
+    with selling_for(regtest.bob, tmp_path, FLASK_L402_NODE_CONCURRENCY="8") as running:
         yield running
 
 
