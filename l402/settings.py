@@ -236,8 +236,8 @@ def _file(path: str) -> bytes:
     try:
         return Path(path).read_bytes().strip()
     except OSError as error:
-        # A secret put where its path belongs has no slash: such a value is not repeated.
-        shown = f" {path}" if "/" in path else ""
+        # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
+        shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
         raise ConfigurationError(
             f"L402_SECRET_KEY_PATH: cannot read the file{shown}: {error.strerror}; make one with:"
             " flask l402 keygen --out PATH"

@@ -164,6 +164,8 @@ def test_an_app_without_l402() -> None:
     ("source", "detail", "fix"),
     [
         (None, "Could not import 'shop'", "flask --app shop l402 doctor"),
+        (f"raise ImportError('{CANARY}')", "While importing 'shop', an ImportError was raised",
+         "can be imported"),
         ("import nosuchmodule", "No module named 'nosuchmodule'", "can be imported"),
         (HEAD + "L402(app)", "L402_NODE is not set", "lnd+https://"),
         (HEAD + "import os\nos.environ['SHOP_DATABASE']", "KeyError SHOP_DATABASE at shop.py:5",

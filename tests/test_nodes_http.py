@@ -166,6 +166,22 @@ def test_an_endless_answer_without_a_length_is_not_read():
         assert fault_of(server) == "its answer is larger than 1 MiB"
 
 
+@pytest.mark.parametrize("size", ["-1", "-2"])
+def test_a_chunk_of_less_than_nothing(size):
+    """A chunk whose size is negative does not lift the limit."""
+    sent = []
+
+    def endless(_request):
+        yield f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n".encode()
+        for _ in range(1600):
+            yield b" " * 65536
+            sent.append(65536)
+
+    with serving(endless) as server:
+        fault_of(server)
+    assert sum(sent) < 50_000_000  # what socket buffers took
+
+
 def test_chunks_are_put_together():
     """An answer in chunks is read as one."""
     chunks = (

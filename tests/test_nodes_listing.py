@@ -70,6 +70,15 @@ def test_held_and_underpaid(node, server):
     assert (under.settled, under.pending, under.received) == (True, False, 9_999)
 
 
+def test_spontaneous_payment(node, server):
+    """What anybody sent without an invoice has no hash with lnd, and does not spoil the list."""
+    sent = {"r_hash": "", "payment_request": "", "memo": "", "is_amp": True}
+    say(server, invoice(**sent), invoice(add_index="3"))
+    spontaneous, other = node.invoices(0)
+    assert (spontaneous.description, spontaneous.payment_hash) == ("", bytes(32))
+    assert other.payment_hash == HASH
+
+
 def test_end(node, server):
     """Behind the last invoice, and at a node without any, the page is empty."""
     say(server)

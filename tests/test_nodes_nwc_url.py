@@ -124,6 +124,7 @@ def test_faults_of_the_file(tmp_path):
     path, at = tmp_path / "wallet.nwc", "nostr+walletconnect://?secret_path="
     assert f"cannot read the file {path} of secret_path (No such file" in fault_of(f"{at}{path}")
     assert "cannot read the file of secret_path" in fault_of(f"{at}{SECRET}")
+    assert "cannot read the file of secret_path" in fault_of(f"{at}{quote(URI, safe='')}")
     for content in (b"", b"hunter2", b"\xff\xfe", SECRET.encode()):
         path.write_bytes(content)
         fault_of(f"{at}{path}")

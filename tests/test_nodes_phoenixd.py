@@ -11,6 +11,7 @@ from l402.nodes.base import Settlement
 from l402.nodes.phoenixd import PhoenixdNode, _shortened
 
 PASSWORD = "canary0c0ffee"
+SENT = b64encode(f":{PASSWORD}".encode()).decode()
 HASH = "2d" * 32
 PREIMAGE = "9e" * 32
 HANDLE = "l402:0123456789abcdef:01234567"
@@ -142,6 +143,7 @@ def test_another_payment(node, server):
         (401, "Invalid authentication (use basic", NodeRefused, "copy http-password-limited-acc"),
         (404, "Unknown endpoint (check api doc)", NodeRefused, "no phoenixd at this address"),
         (400, f"bad\n{PASSWORD}", NodeRefused, "refused with status 400: bad?(password)"),
+        (400, f"Authorization: Basic {SENT}", NodeRefused, "400: Authorization: Basic (password)"),
         (500, "", NodeRefused, "phoenixd refused with status 500: "),
         (502, "<html>Bad Gateway</html>", NodeUnreachable, "a proxy answered for it with status"),
         (200, "<html>Hello</html>", NodeUnreachable, "answered 200 with something that is no JS"),
@@ -156,6 +158,7 @@ def test_refusals(node, server, status, said, error, meaning):
             call()
         assert meaning in str(caught.value)
         assert PASSWORD not in str(caught.value)
+        assert SENT not in str(caught.value)
 
 
 def test_no_answer_leaks_a_preimage(node, server):

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from support.daemons import await_that, free_port
 from support.http_servers import Certificate, http_answer, serving
-from support.nostr_relays import local_relay
+from support.nostr_relays import DeafRelay, local_relay
 from support.staged_wallets import (
     SECRET,
     TEN_SAT,
@@ -141,6 +141,19 @@ def test_mute_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         node = nwc_node(Wallet(f"ws://127.0.0.1:{server.getsockname()[1]}").uri(SECRET))
         assert silence_of(node) == "the relay: no answer in time"
+
+
+def test_relay_that_does_not_read():
+    """A relay that sends and sends, and reads nothing, holds up no call beyond its time."""
+    with closing(DeafRelay()) as relay, ThreadPoolExecutor(1) as pool:
+        node = nwc_node(Wallet(relay.url).uri(SECRET))
+        silence_of(node)
+        assert relay.stuck.wait(60)
+        late = pool.submit(silence_of, node)
+        try:
+            assert late.result(60) == "the relay: no answer in time"
+        finally:
+            relay.close()
 
 
 def test_second_relay(relay, wallet):

@@ -1,4 +1,5 @@
 import traceback
+from base64 import b64encode
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,15 @@ def test_a_file_that_is_no_macaroon(tmp_path):
     certificate = Certificate.make(tmp_path)
     fault = fault_of(f"lnd+https://bob?macaroon_path={certificate.key}")
     assert "none of lnd's" in fault
+
+
+def test_a_secret_with_a_slash_where_its_path_belongs():
+    """A macaroon in Base64, put where its file's path belongs, looks like a path and is kept."""
+    macaroon = b64encode(bytes.fromhex(CANARY) + b"\xff" * 99).decode()
+    assert "/" in macaroon
+    fault = fault_of(f"lnd+https://bob?macaroon_path={macaroon}")
+    assert macaroon[:8] not in fault
+    assert "cannot read the file of macaroon_path" in fault
 
 
 WORD = "canary-c0ffee"  # of the shape of a rune, a key and a password

@@ -304,6 +304,13 @@ def test_secret_file_missing(tmp_path):
         read(SECRET_KEY=..., SECRET_KEY_PATH=str(tmp_path))
 
 
+def test_secret_where_its_path_belongs():
+    """A secret that was put where its path belongs is not repeated, whatever signs are in it."""
+    with pytest.raises(ConfigurationError, match="cannot read the file: No such") as caught:
+        read(SECRET_KEY=..., SECRET_KEY_PATH="canary/" * 6)
+    assert "canary" not in str(caught.value)
+
+
 def test_secret_path_is_text():
     """A path that is no text is refused with an example."""
     with pytest.raises(

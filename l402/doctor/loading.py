@@ -16,6 +16,8 @@ _NAME = "name an app that can be imported: flask --app shop l402 doctor"
 _CORRECT = "correct the configuration, which docs/configuration.md describes"
 _MEND = "mend the app; flask routes shows the whole error"
 _NO_L402 = error("this app has no L402", "write L402(app), or l402.init_app(app), in it")
+#: How Python says what cannot be imported; it holds names alone.
+_PYTHONS_OWN = ("ModuleNotFoundError: No module named ", "ImportError: cannot import name ")
 _VARIABLE = re.compile("[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", re.ASCII)
 
 
@@ -37,9 +39,10 @@ def load(app: Callable[[], Flask]) -> tuple[Flask, Gate] | Verdict:
 
 
 def _first_and_last(message: str) -> str:
-    """Leave out the traceback that Flask quotes of an ImportError."""
+    """Leave out the traceback that Flask quotes of an ImportError, and what a host says in one."""
     first, *rest = message.strip().splitlines()
-    return f"{first} {rest[-1].strip()}" if rest else first.rstrip(".")
+    told = bool(rest) and rest[-1].strip().startswith(_PYTHONS_OWN)
+    return f"{first} {rest[-1].strip()}" if told else first.rstrip(".:")
 
 
 def _kind(fault: BaseException) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from http.client import HTTPConnection as _Plain
-from http.client import HTTPResponse, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -140,6 +140,10 @@ class _TimedReader(io.RawIOBase):
             self._within = left
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
+
+    def readall(self) -> bytes:
+        """Refuse to read without a bound, which http.client does for a chunk of -1 bytes."""
+        raise HTTPException
 
     def close(self) -> None:
         self._raw.close()

@@ -121,8 +121,8 @@ class NodeUrl:
         return text
 
     def _read(self, name: str, path: str) -> bytes:
-        # A secret put where its path belongs has no slash: such a value is not repeated.
-        shown = f" {path}" if "/" in path else ""
+        # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
+        shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
         try:
             content = Path(path).expanduser().read_bytes()
         except (OSError, RuntimeError, ValueError) as error:

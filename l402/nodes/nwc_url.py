@@ -90,8 +90,8 @@ def _with_file(
 
 
 def _file(path: str) -> str:
-    # A secret put where its path belongs has no slash: such a value is not repeated.
-    shown = f" {path}" if "/" in path else ""
+    # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
+    shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
     try:
         return Path(path).expanduser().read_text().strip()
     except (OSError, RuntimeError, ValueError) as error:

@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import cycle
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from websockets.exceptions import (
@@ -30,6 +31,7 @@ _CONNECT_WITHIN = 3.05  # seconds: TCP sends its second SYN again after 3
 _LARGEST_MESSAGE = 1 << 20  # bytes
 #: What relays kept of former answers is not wanted, but those of a wallet whose clock is behind.
 _SINCE = 120  # seconds; the desk accepts no invoice that is dated as far back
+_MOST_UNSENT = 100  # messages that wait for a relay which does not read; calls are far fewer
 _ANSWERS = "answers"  # the name of the subscription
 
 
@@ -58,16 +60,17 @@ class _Call(NamedTuple):
 
 
 class Line:
-    """A connection to the relay at `url`; a thread of its own makes it and reads from it.
+    """A connection to the relay at `url`; a thread of its own makes it and reads, another writes.
 
-    Neither looking up a name nor a handshake that drips ends in time by itself, so callers wait
-    for that thread no longer than they like.
+    Neither looking up a name, nor a handshake that drips, nor writing to who does not read ends in
+    time by itself, so callers wait for those threads no longer than they like.
     """
 
     def __init__(self, url: str, correspondence: Correspondence) -> None:
         self._url = url
         self._correspondence = correspondence
         self._calls: dict[str, _Call] = {}  # by the request's id
+        self._unsent: SimpleQueue[str | None] = SimpleQueue()  # None: there is no more
         self._socket: ClientConnection | None = None
         self._known = threading.Event()  # whether it opens is known
         self._fault = ""  # why it ended
@@ -96,7 +99,9 @@ class Line:
         """
         call = self._calls[request_id] = _Call(Future(), threading.Event())
         try:
-            self._send(f'["EVENT",{event}]')
+            if self._fault:  # it ended before it knew of this call
+                raise NodeUnreachable(self._fault)
+            self._unsent.put(f'["EVENT",{event}]')
             return call.answer.result(end - time.monotonic())
         except TimeoutError:
             if call.accepted.is_set():
@@ -113,19 +118,17 @@ class Line:
             silence if self._correspondence.info else f"{silence} This relay knows no such wallet"
         )
 
-    def _send(self, message: str) -> None:
-        assert self._socket is not None
-        try:
-            self._socket.send(message)
-        except (WebSocketException, OSError):
-            raise NodeUnreachable("the relay: broke the connection") from None
-
     def hang_up(self, fault: str) -> None:
         """End without a farewell, for which a relay that hangs would be waited for."""
         self._fault = self._fault or fault
         if self._socket:
             with suppress(OSError):
                 self._socket.socket.shutdown(socket.SHUT_RDWR)
+
+    def _write(self, relay: ClientConnection) -> None:
+        with suppress(WebSocketException, OSError):  # of which the reading thread tells
+            while (message := self._unsent.get()) is not None:
+                relay.send(message)
 
     def _run(self) -> None:
         fault = "broke the connection"
@@ -147,13 +150,15 @@ class Line:
         ) as self._socket:
             if self._fault:  # nobody waits any more
                 return
+            name, arguments = "l402-relay-writer", (self._socket,)
+            threading.Thread(target=self._write, name=name, args=arguments, daemon=True).start()
             self._subscribe()
             for message in self._socket:
                 self._understand(json.loads(message))
 
     def _subscribe(self) -> None:
         filters = self._correspondence.filters(int(time.time()) - _SINCE)
-        self._send(json.dumps(["REQ", _ANSWERS, *filters]))
+        self._unsent.put(json.dumps(["REQ", _ANSWERS, *filters]))
 
     def _understand(self, message: object) -> None:
         match message:
@@ -163,9 +168,9 @@ class Line:
                 self._known.set()
             case ["OK", str(request_id), accepted, *why]:
                 self._confirm(request_id, accepted, why)
-            case ["AUTH", str(challenge)]:
+            case ["AUTH", str(challenge)] if self._unsent.qsize() < _MOST_UNSENT:
                 proof = self._correspondence.authentication(self._url, challenge)
-                self._send(f'["AUTH",{proof}]')
+                self._unsent.put(f'["AUTH",{proof}]')
                 self._subscribe()
             case ["CLOSED", _, str(why)] if not why.startswith("auth-required:"):
                 self.hang_up(f"the relay: ended the subscription, saying {_plain(why)}")
@@ -187,6 +192,7 @@ class Line:
     def _end(self, fault: str) -> None:
         self._fault = self._fault or fault
         self._known.set()
+        self._unsent.put(None)
         for call in list(self._calls.values()):
             if not call.answer.done():
                 call.answer.set_exception(NodeUnreachable(self._fault))

@@ -52,7 +52,10 @@ class RemoteNode(Node):
 
     def _quoted(self, said: object) -> str:
         """Return what a node said as a short line of printable ASCII, without the secret."""
-        text = str(said).replace(self._secret, f"({self.secret_name})")
+        text = str(said)
+        sent = (header.rpartition(" ")[2] for header in self._headers(self._secret).values())
+        for form in (self._secret, *sent):  # as itself, and as it travels
+            text = text.replace(form, f"({self.secret_name})")
         return re.sub("[^ -~]", "?", text)[:_LONGEST_QUOTE]
 
     def _refused(self, answer: Answer, said: object) -> NodeRefused:

@@ -125,6 +125,16 @@ def write_foreign_invoices(shop):
         order = {"payment_request": many_times["payment_request"], "timeout_seconds": 30}
         order |= {"fee_limit_sat": "10", "no_inflight_updates": True, "amp": True}
         assert alice.call("POST", "/v2/router/send", order)["result"]["status"] == "SUCCEEDED"
+    send_spontaneously(shop.regtest)
+
+
+def send_spontaneously(regtest):
+    """Have alice send bob what no invoice was written for."""
+    public = bytes.fromhex(regtest.bob.call("GET", "/v1/getinfo")["identity_pubkey"])
+    order = {"dest": b64encode(public).decode(), "amt": "5", "amp": True, "timeout_seconds": 30}
+    order |= {"fee_limit_sat": "10", "no_inflight_updates": True, "dest_features": [9, 15, 17, 31]}
+    sent = regtest.alice.call("POST", "/v2/router/send", order)["result"]
+    assert sent["status"] == "SUCCEEDED", sent
 
 
 def agrees(shop, code, document):

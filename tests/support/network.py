@@ -110,7 +110,7 @@ def network(folder: Path) -> Iterator[Network]:
         await_that("btcd", lambda: chain.call("generate", _BLOCKS))
         alice = Lnd("alice", programs / "lnd", folder / "alice", chain)
         stack.callback(alice.process.stop)
-        bob = Lnd("bob", programs / "lnd", folder / "bob", chain)
+        bob = Lnd("bob", programs / "lnd", folder / "bob", chain, "--noseedbackup --accept-amp")
         stack.callback(bob.process.stop)
         running = Network(programs, chain, alice, bob)
         running.begin()

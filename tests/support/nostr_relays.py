@@ -1,6 +1,7 @@
 """Relays of Nostr on loopback: a real one as a process, and one that does what a test says."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,8 @@ from typing import Any
 
 from clients.environments import nostr_relay
 from websockets.exceptions import WebSocketException
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
@@ -148,6 +151,51 @@ class StagedRelay:
             stored = [["EVENT", heard[1], event] for event in self.stored]
             return [*stored, ["EOSE", heard[1]]] if self.ends_storage else stored
         return self.reply(heard[1]) if heard[0] == "EVENT" else []
+
+
+class DeafRelay:
+    """Accepts the first request, then sends pings and reads no more, until nobody reads it."""
+
+    def __init__(self) -> None:
+        self.stuck = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it; its client has gone by then, or goes now."""
+        self._listener.close()
+        self._connection.close()
+        self._thread.join(_END)
+
+    def _serve(self) -> None:
+        self._connection, _ = self._listener.accept()
+        protocol = ServerProtocol()
+        while not self._heard(protocol, self._connection.recv(65536)):
+            self._connection.sendall(b"".join(protocol.data_to_send()))
+        for _ in range(1000):
+            protocol.send_ping(b"x" * 125)
+        pings = b"".join(protocol.data_to_send())
+        self._connection.settimeout(1)
+        with suppress(OSError):
+            while True:
+                self._connection.sendall(pings)
+        self.stuck.set()
+
+    def _heard(self, protocol: ServerProtocol, data: bytes) -> bool:
+        """Answer what came; tell whether a request was among it."""
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Request):
+                protocol.send_response(protocol.accept(event))
+                continue
+            kind, said, *_ = json.loads(event.data)
+            if kind == "EVENT":
+                protocol.send_text(json.dumps(["OK", said["id"], True, ""]).encode())
+                return True
+            protocol.send_text(json.dumps(["EOSE", said]).encode())
+        return False
 
 
 @contextmanager
