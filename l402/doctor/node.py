@@ -50,8 +50,8 @@ def certificate(patient: Patient) -> Verdict:
     if days < _RENEW_WITHIN:
         return warning(
             f"the node's certificate ends on {until}",
-            "have the node make a new one, and name that in the node URL (tls_cert_path for lnd, else"
-            " ca_path); lnd makes one when it starts without tls.cert and tls.key",
+            "have the node make a new one, and name that in the node URL (tls_cert_path for lnd,"
+            " else ca_path); lnd makes one when it starts without tls.cert and tls.key",
         )
     return ok(f"good until {until}")
 
