@@ -100,7 +100,7 @@ class Process:
 
     def __init__(self, database: str, clock: Clock, views: tuple[View, ...]) -> None:
         self.views, self.runs = views, 0
-        self.app = Flask("shop")
+        self.app = Flask("machine")  # its logger is its own
         self.app.config.update(
             TESTING=True,
             PROPAGATE_EXCEPTIONS=False,
