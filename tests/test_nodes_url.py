@@ -41,7 +41,7 @@ def test_an_lnd(macaroon, tmp_path):
     assert repr(node) == "lnd at https://bob:8080 (regtest)"
     assert (node.network, node.invoice_network) == ("regtest", "regtest")
     assert (node.can_look_up, node.custodial) == (True, False)
-    assert node._macaroon == CANARY
+    assert node._secret == CANARY
     assert node._private is True
 
 
@@ -76,13 +76,13 @@ def test_macaroon_files(tmp_path, content):
     path = tmp_path / "a macaroon+1"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     url = f"lnd+https://bob?macaroon_path={str(path).replace(' ', '%20')}"
-    assert make_node(url)._macaroon == CANARY
+    assert make_node(url)._secret == CANARY
 
 
 def test_a_home_directory(macaroon, monkeypatch):
     """A tilde is the home directory, as in a shell."""
     monkeypatch.setenv("HOME", str(macaroon.parent))
-    assert make_node(f"lnd+https://bob?macaroon_path=~/{macaroon.name}")._macaroon == CANARY
+    assert make_node(f"lnd+https://bob?macaroon_path=~/{macaroon.name}")._secret == CANARY
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import binascii
 import re
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
 
-from l402.errors import NodeError, NodeMismatch, NodeRefused, NodeUnreachable
-from l402.nodes.base import Issued, Listed, Node, Settlement
-from l402.nodes.http import CREATE_WITHIN, LIST_WITHIN, LOOK_UP_WITHIN, Answer, JsonClient
+from l402.errors import NodeError, NodeRefused
+from l402.nodes.base import Issued, Listed, Settlement
+from l402.nodes.http import CREATE_WITHIN, LIST_WITHIN, LOOK_UP_WITHIN, Answer
 from l402.nodes.permissions import permissions
+from l402.nodes.record import Record
+from l402.nodes.remote import RemoteNode
 
 _BAKE = "bake one: lncli bakemacaroon invoices:read invoices:write"
 _NO_MACAROON = f"lnd could not read the macaroon as one; {_BAKE}"
@@ -54,13 +55,14 @@ def macaroon_in(content: bytes) -> str | None:
     return macaroon if re.fullmatch("02([0-9a-f]{2}){32,}", macaroon) else None
 
 
-class LndNode(Node):
+class LndNode(RemoteNode):
     """An lnd of one's own; a macaroon of ``invoices:read invoices:write`` is enough.
 
     `private` puts hints to unannounced channels into invoices. A node that has only such channels
     cannot be paid without; one that has others too would tell each buyer of them.
     """
 
+    kind, secret_name, ca_parameter = "lnd", "macaroon", "tls_cert_path"
     can_list = True
 
     def __init__(
@@ -72,14 +74,12 @@ class LndNode(Node):
         ca_file: Path | None = None,
         private: bool = False,
     ) -> None:
-        self.network = self.invoice_network = network
-        self._base = base
-        self._macaroon = macaroon
+        super().__init__(base, macaroon, network=network, ca_file=ca_file)
         self._private = private
-        self._client = JsonClient(base, {"Grpc-Metadata-macaroon": macaroon}, ca_file)
 
-    def __repr__(self) -> str:
-        return f"lnd at {self._base} ({self.network})"
+    @staticmethod
+    def _headers(secret: str) -> dict[str, str]:
+        return {"Grpc-Metadata-macaroon": secret}
 
     def create_invoice(self, msat: int, description: str, expiry: int) -> Issued:
         """``POST /v1/invoices``; 64-bit integers travel as text."""
@@ -92,8 +92,8 @@ class LndNode(Node):
         answer = self._client.post("/v1/invoices", order, CREATE_WITHIN)
         if answer.status != 200:
             raise self._refusal(answer)
-        invoice = answer.json()
-        return Issued(_text(invoice, "payment_request"), _hash(invoice))
+        invoice = self._record(answer)
+        return Issued(invoice.text("payment_request"), _hash(invoice))
 
     def look_up(self, payment_hash: bytes) -> Settlement:
         """``GET /v1/invoice/{hash}``, whose answer holds the preimage even of an unpaid invoice."""
@@ -102,9 +102,8 @@ class LndNode(Node):
             return Settlement.GONE
         if answer.status != 200:
             raise self._refusal(answer)
-        invoice = answer.json()
-        if _hash(invoice) != payment_hash:
-            raise NodeMismatch("payment hash: the answer is about another invoice")
+        invoice = self._record(answer)
+        self._same(payment_hash, _hash(invoice))
         return _settlement(invoice)
 
     def invoices(self, after: int) -> list[Listed]:
@@ -120,18 +119,11 @@ class LndNode(Node):
         answer = self._client.get(f"/v1/invoices?{query}", LIST_WITHIN, _LARGEST_PAGE)
         if answer.status != 200:
             raise self._refusal(answer)
-        found = answer.json().get("invoices")
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise _odd("invoices")
-        return [_listed(each) for each in found]
-
-    def certificate_end(self) -> int | None:
-        """As `Node.certificate_end`: of the certificate that lnd shows now."""
-        return self._client.certificate_end(LOOK_UP_WITHIN)
+        return [_listed(each) for each in self._record(answer).records("invoices")]
 
     def excess(self) -> tuple[str, ...] | None:
         """As `Node.excess`: the macaroon names its permissions."""
-        granted = permissions(bytes.fromhex(self._macaroon))
+        granted = permissions(bytes.fromhex(self._secret))
         return None if granted is None else tuple(sorted(granted - _NEEDED))
 
     def _refusal(self, answer: Answer) -> NodeError:
@@ -139,12 +131,11 @@ class LndNode(Node):
         for said, meaning in _REFUSALS:
             if said in message:
                 return NodeRefused(meaning)
-        plain = re.sub("[^ -~]", "?", message.replace(self._macaroon, "(macaroon)"))
-        return NodeRefused(f"lnd refused with status {answer.status}: {plain[:200]}")
+        return self._refused(answer, message)
 
 
-def _settlement(invoice: dict[str, Any]) -> Settlement:
-    match invoice.get("state"):
+def _settlement(invoice: Record) -> Settlement:
+    match invoice.text("state"):
         case "OPEN":
             return Settlement.OPEN
         case "ACCEPTED":
@@ -155,18 +146,18 @@ def _settlement(invoice: dict[str, Any]) -> Settlement:
             return Settlement.SETTLED
         case "SETTLED":
             return Settlement.UNDERPAID
-    raise _odd("state")
+    raise invoice.odd("state")
 
 
-def _listed(invoice: dict[str, Any]) -> Listed:
+def _listed(invoice: Record) -> Listed:
     settled_at = _number(invoice, "settle_date")
     if settled_at >= _END_OF_TIME:
-        raise _odd("settle_date")
+        raise invoice.odd("settle_date")
     return Listed(
         position=_number(invoice, "add_index"),
         # A payment by AMP that nobody wrote an invoice for is listed without a hash.
-        payment_hash=_hash(invoice) if invoice.get("r_hash") != "" else bytes(32),
-        description=_text(invoice, "memo"),
+        payment_hash=_hash(invoice) if invoice.text("r_hash") else bytes(32),
+        description=invoice.text("memo"),
         settlement=_settlement(invoice),
         msat=_number(invoice, "value_msat"),
         received=_number(invoice, "amt_paid_msat"),
@@ -174,29 +165,19 @@ def _listed(invoice: dict[str, Any]) -> Listed:
     )
 
 
-def _text(invoice: dict[str, Any], name: str) -> str:
-    value = invoice.get(name)
-    if not isinstance(value, str):
-        raise _odd(name)
-    return value
-
-
-def _hash(invoice: dict[str, Any]) -> bytes:
+def _hash(invoice: Record) -> bytes:
     try:
-        value = b64decode(_text(invoice, "r_hash"), validate=True)
+        value = b64decode(invoice.text("r_hash"), validate=True)
     except (binascii.Error, ValueError):
-        raise _odd("r_hash") from None
+        raise invoice.odd("r_hash") from None
     if len(value) != 32:
-        raise _odd("r_hash")
+        raise invoice.odd("r_hash")
     return value
 
 
-def _number(invoice: dict[str, Any], name: str) -> int:
-    value = _text(invoice, name)
+def _number(invoice: Record, name: str) -> int:
+    """Return a 64-bit integer, which travels as text."""
+    value = invoice.text(name)
     if not re.fullmatch("[0-9]{1,19}", value):
-        raise _odd(name)
+        raise invoice.odd(name)
     return int(value)
-
-
-def _odd(name: str) -> NodeUnreachable:
-    return NodeUnreachable(f"its answer is not of lnd's shape: {name} is missing or odd")

@@ -23,13 +23,15 @@ class RemoteNode(Node):
     kind: ClassVar[str]
     #: what its operator calls the secret
     secret_name: ClassVar[str] = "password"  # noqa: S105
+    #: the parameter of the node URL that names `ca_file`
+    ca_parameter: ClassVar[str] = "ca_path"
 
     def __init__(
         self, base: str, secret: str, *, network: str = "mainnet", ca_file: Path | None = None
     ) -> None:
         self.network = self.invoice_network = network
         self._base, self._secret = base, secret
-        self._client = JsonClient(base, self._headers(secret), ca_file, "ca_path")
+        self._client = JsonClient(base, self._headers(secret), ca_file, self.ca_parameter)
 
     def __repr__(self) -> str:
         return f"{self.kind} at {self._base} ({self.network})"

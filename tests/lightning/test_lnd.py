@@ -132,7 +132,7 @@ def refusal(caplog, node, error, *, call=order):
             with pytest.raises(error):
                 call(desk)
     (line,) = caplog.messages
-    assert node._macaroon not in line
+    assert node._secret not in line
     return line
 
 
