@@ -116,3 +116,11 @@ class StoreUnavailable(StoreError):
 
 class SchemaOutdated(StoreError):
     """The database's tables are not of this version; the message names the command to run."""
+
+
+def path_shown(path: str) -> str:
+    """Return what an error may repeat of a path to a secret, after a space, or nothing.
+
+    A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
+    """
+    return f" {path}" if path.startswith(("/", "~", ".")) else ""

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from l402.errors import ConfigurationError
+from l402.errors import ConfigurationError, path_shown
 from l402.limits import Rates, knows_storage, parse_rates
 from l402.prices import Configured, parse_prices
 from l402.protocol.keys import MIN_SECRET_BYTES
@@ -236,9 +236,7 @@ def _file(path: str) -> bytes:
     try:
         return Path(path).read_bytes().strip()
     except OSError as error:
-        # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
-        shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
         raise ConfigurationError(
-            f"L402_SECRET_KEY_PATH: cannot read the file{shown}: {error.strerror}; make one with:"
-            " flask l402 keygen --out PATH"
+            f"L402_SECRET_KEY_PATH: cannot read the file{path_shown(path)}: {error.strerror};"
+            " make one with: flask l402 keygen --out PATH"
         ) from None

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from l402.errors import ConfigurationError
+from l402.errors import ConfigurationError, path_shown
 
 
 class NodeUrl:
@@ -121,8 +121,7 @@ class NodeUrl:
         return text
 
     def _read(self, name: str, path: str) -> bytes:
-        # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
-        shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
+        shown = path_shown(path)
         try:
             content = Path(path).expanduser().read_bytes()
         except (OSError, RuntimeError, ValueError) as error:

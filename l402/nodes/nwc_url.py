@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from l402.errors import ConfigurationError
+from l402.errors import ConfigurationError, path_shown
 from l402.nodes.base import Node
 from l402.protocol import bolt11
 
@@ -90,13 +90,11 @@ def _with_file(
 
 
 def _file(path: str) -> str:
-    # A secret put where its path belongs is not repeated; it may hold a slash, as in Base64.
-    shown = f" {path}" if path.startswith(("/", "~", ".")) else ""
     try:
         return Path(path).expanduser().read_text().strip()
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not a path, or not text"
-        raise _fault(f"cannot read the file{shown} of secret_path ({why})") from None
+        raise _fault(f"cannot read the file{path_shown(path)} of secret_path ({why})") from None
 
 
 def _single(name: str, values: list[str]) -> str:
