@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-lightning test test-all test-lightning lint bench bench-quick bench-lightning bench-publish clean
+.PHONY: help demo demo-lightning test test-all test-lightning test-scale lint bench bench-quick bench-lightning bench-publish clean
 
 help:
 	@echo 'make demo            buy from the example API, step by step, then serve it (PORT=5402; ONCE=1 ends)'
@@ -10,6 +10,7 @@ help:
 	@echo 'make test            the tests that need only Python'
 	@echo 'make test-all        with PostgreSQL, Redis, Node.js and Chromium too'
 	@echo 'make test-lightning  the tests on a Lightning network of real nodes'
+	@echo 'make test-scale      the tests on several hosts, with pgbouncer, Redis Cluster and a standby (root)'
 	@echo 'make lint            ruff and mypy'
 	@echo 'make bench           the measurements, in four minutes (wrk; PostgreSQL and Redis if there)'
 	@echo 'make bench-lightning the measurements on a real node, beside Aperture, built by Go the first time'
@@ -38,13 +39,16 @@ demo-lightning: .venv/.installed
 	@PYTHONPATH=tests $(BIN)/python tools/demo_lightning.py
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not postgres and not redis and not node and not browser and not lightning"
+	$(BIN)/python -m pytest -m "not postgres and not redis and not node and not browser and not lightning and not scale"
 
 test-all: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not lightning"
+	$(BIN)/python -m pytest -m "not lightning and not scale"
 
 test-lightning: .venv/.installed-dev
 	$(BIN)/python -m pytest -m lightning
+
+test-scale: .venv/.installed-dev
+	$(BIN)/python -m pytest -m scale
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
