@@ -29,6 +29,7 @@ from l402.prices import Prices, Quote, Today
 from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
 from l402.protocol.token import CREDIT, PASS, Token
+from l402.repeats import Repeats
 from l402.store import Store
 from l402.store.replies import Call
 from l402.store.revocations import Revoked
@@ -69,6 +70,7 @@ class Gate:
         self.sender, self.defaults, self.keys = sender, defaults, keys
         self.desk, self.store, self.limits, self.clock = desk, store, limits, clock
         self.prices, self.verified = prices, VerifiedTokens()
+        self.repeats = Repeats(self.verified, limits, prices)
         self.sync = Sync(store, self._evict, prices.learn, grace)
         self.accounts = Accounts(
             sender=sender,
@@ -128,7 +130,7 @@ class Gate:
         if not fresh and self.sync.unread:
             return UNRECORDED  # what is free in the code may have a price
         now = self.clock()
-        if header and fresh and (again := self._again(header, terms, now)) is not None:
+        if header and fresh and (again := self.repeats.judge(header, terms, now)) is not None:
             return again
         if self.prices.free(terms):
             return rejection(terms.validate) or CurrentPayment(None)
@@ -192,18 +194,6 @@ class Gate:
         if payment.token:
             self.sync.count_use(payment.token.token_id, self.clock())
 
-    def _again(self, header: str, terms: Terms, now: float) -> Outcome | None:
-        """Judge a pass that has opened this before, unless anything but its limit has changed."""
-        tokens = self.verified.get(header)
-        if tokens is None or len(tokens) != 1 or (opened := tokens[0].opened.get(terms)) is None:
-            return None
-        shown, (until, ends, edition) = tokens[0], opened
-        if now >= until or edition is not self.prices.edition or not shown.booked:
-            return None
-        if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
-            return Denial(Reason.RATE_LIMITED, retry_after=wait)
-        return CurrentPayment(shown, terms.service, shown.grant.msat, ends)
-
     def _open(
         self,
         keys: Sequence[Token],
@@ -256,9 +246,7 @@ class Gate:
             return CurrentPayment(None)
         outcome = self.accounts.open(shown, terms, msat, now, call)
         if terms.kind == PASS and isinstance(outcome, CurrentPayment):
-            constant = self.prices.constant(terms)
-            if until := terms.opened_until(shown, constant, now):
-                shown.opened[terms] = until, outcome.ends, edition
+            self.repeats.note(shown, terms, outcome, edition, now)
         return outcome
 
     def _before(
