@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import limits.errors
 import limits.storage
 from flask import Flask
-from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from l402.addresses import place
 from l402.errors import ConfigurationError
 from l402.memory import SCHEME, BoundedMemoryStorage
+
+if TYPE_CHECKING:
+    from flask_limiter import Limiter
 
 
 class Rate(RateLimitItem):
@@ -179,7 +181,7 @@ class Limits:
         return _wait(self._fallback, shared, key, count)
 
 
-def host_limiter(limiter: Limiter) -> Callable[[], RateLimiter]:
+def host_limiter(limiter: "Limiter") -> Callable[[], RateLimiter]:
     """Return how to reach the counter of a host's Limiter, which may be initialised later."""
     return lambda: limiter.limiter
 
@@ -192,6 +194,8 @@ def private_limiter(
     making = Lock()
 
     def make() -> RateLimiter:
+        from flask_limiter import Limiter  # not before the first request
+
         app = Flask("l402.limits")
         app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
         uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)
