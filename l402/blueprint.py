@@ -39,7 +39,7 @@ def _credential(gate: Gate) -> Response:
     if wait := gate.limits.admit_inquiry(request.remote_addr):
         return Denial(Reason.RATE_LIMITED, retry_after=wait).response()
     try:
-        tokens = gate.authentic(request.headers.get("Authorization"))
+        tokens = gate.holders.authentic(request.headers.get("Authorization"))
         if tokens:
             return jsonify(_state(gate, tokens[0]))
     except Malformed as error:
