@@ -9,7 +9,7 @@ from benchmarks.results import BASELINE, HERE, LATEST, Row, Run
 DOCS = HERE.parent / "docs"
 README = HERE.parent / "README.md"
 #: The runs that there are, by the names of their files.
-_RUNS = ("latest", "lightning", "growth")
+_RUNS = ("latest", "lightning", "growth", "ablation")
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _SOLD = ("bare", "pass", "credit", "first presentation", "challenge")
 
@@ -76,7 +76,10 @@ def _reached(row: Row) -> list[str]:
 
 
 def _figure(row: Row) -> str:
-    return f"{row.value:,.0f} {row.unit}" if row.unit else f"{row.value:.2f}"
+    if not row.unit:
+        return f"{row.value:.2f}"
+    digits = 1 if row.unit == "µs" and row.value < 20 else 0
+    return f"{row.value:,.{digits}f} {row.unit}"
 
 
 def _plots(run: Run) -> Iterator[tuple[str, str, str]]:
