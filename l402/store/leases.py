@@ -10,7 +10,6 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select
 
 from l402.store.clock import DatabaseNow
-from l402.store.driver import Statement
 from l402.store.tables import Key, insertion, lease, use
 
 #: How long a process may be silent before its uses are given back.
@@ -39,13 +38,12 @@ LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 OWN = select(use.c.use_id).where(use.c.process == bindparam("process", type_=Key))
 
 #: Ends a use, whoever is first; the second one only while its process is silent.
-_RESOLVE = (
+RESOLVE = (
     delete(use)
     .where(use.c.use_id == bindparam("own", type_=Key))
     .returning(*use.c["use_id", "token_id", "service", "endpoint", "method", "msat", "charged"])
 )
-RESOLVE = Statement(_RESOLVE)
-RESOLVE_LAPSED = Statement(_RESOLVE.where(~_LIVE))
+RESOLVE_LAPSED = RESOLVE.where(~_LIVE)
 
 #: The processes that are gone for good, and holding nothing.
 _HOLDS = exists().where(use.c.process == lease.c.process)

@@ -6,9 +6,10 @@ options, no prepared statements, settings by transaction only.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from functools import partial
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg.abc import RV, PQGen
@@ -58,6 +59,9 @@ class Postgres:
         # The server gives up first: then a transaction that waited for a lock keeps its connection.
         # Its second limit frees the rows that a vanished host held.
         self._begin = _BEGIN.format(statement=patience * 750, idle=patience * 2000)
+        limit = f"SET LOCAL statement_timeout = {patience * 750:.0f}; "
+        self._alone = partial(_ask_at_once, limit)
+        self._hasty = partial(_ask_at_once, f"{limit}SET LOCAL synchronous_commit = off; ")
         self._writer = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -85,6 +89,15 @@ class Postgres:
             _driver(connection).patience = patience
             yield connection
 
+    def alone(self, step: driver.Runs, values: Mapping[str, Any], may_be_lost: bool) -> Any:
+        """Run a statement as a transaction of its own, in one exchange with the server.
+
+        It is never idle within that, and no lock is held over the network.
+        """
+        with self._writer.connect() as connection:
+            _driver(connection).patience = self.patience
+            return step.run(connection, values, self._hasty if may_be_lost else self._alone)
+
     @contextmanager
     def write(self, durable: bool = False) -> Iterator[Connection]:
         """Lend a connection for one transaction, at the isolation level that the server sets."""
@@ -109,6 +122,18 @@ class Postgres:
 
 def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> Bounded:
     return Bounded.connect(*args, **kwargs)
+
+
+def _ask_at_once(
+    settings: LiteralString, connection: Bounded, sql: LiteralString, parameters: Any
+) -> list[Any]:
+    """Send settings and statement together: the server runs them as one transaction."""
+    # Only a text without parameters may be of several statements, so ours are put in here.
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(settings + sql, parameters)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
 
 
 def _driver(connection: Connection) -> Bounded:

@@ -14,13 +14,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from l402.errors import StoreError
 from l402.forks import in_child
-from l402.store import balances, leases, meters, replies, settlement
-from l402.store.clock import DatabaseNow
-from l402.store.driver import Statement
+from l402.store import balances, leases, meters, replies, settlement, steps
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.meters import Extended
@@ -30,13 +28,6 @@ from l402.store.tables import Key, credit, use
 
 _log = logging.getLogger("l402.store")
 
-_ADD_USE = Statement(
-    insert(use)
-    .values(reserved_at=DatabaseNow(), **{name: bindparam(name) for name in (
-        "use_id", "token_id", "service", "endpoint", "method", "msat", "process",
-    )})
-    .inline()
-)  # fmt: skip
 _OWN = (
     select(credit.c.balance, credit.c.ends_at)
     .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
@@ -107,11 +98,7 @@ class Uses:
         :raises StoreError: if it could not be, or the use was given back meanwhile
         """
 
-        def note() -> None:
-            with self.db.write() as connection:
-                meters.charge(connection, use_id.hex(), msat)
-
-        self.db.run(note)
+        self.db.run(partial(meters.charge, self.db, use_id.hex(), msat))
 
     def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
         """Spend what was reserved, or `msat` of it, and give the balance; taking twice takes once.
@@ -122,17 +109,18 @@ class Uses:
         :raises StoreError: if it could not be taken; do not serve then, it will be given back
         """
         key, keyed = use_id.hex(), self._held.get(use_id)
+        values = {"own": key, "cost": msat}
 
         def spend() -> int:
+            if answer is None and (left := self.db.alone(steps.TAKE, values)):
+                return int(left.balance)
             with self.db.write() as connection:
-                found = leases.RESOLVE.run(connection, {"own": key})
-                if found is None:
+                left = steps.TAKE.run(connection, values)
+                if left is None:
                     return settlement.settle(connection, key, msat, keyed, answer)
-                cost = found.msat if msat is None else msat
-                balance = settlement.spend(connection, found, cost)
                 if answer is not None:
                     replies.finish(connection, key, answer)
-            return balance
+            return int(left.balance)
 
         with self._resolving(use_id):
             return self.db.run(spend)
@@ -188,15 +176,20 @@ class Uses:
     def _reserve(
         self, order: Order, now: datetime, call: Call | None
     ) -> Reserved | Short | Reply | Conflict:
-        tries, own_id = 0, {"own": order.use_id.hex()}
+        tries, values = 0, steps.asked(order, self._lease.process, now)
 
         def once() -> Reserved | Short | Reply | Conflict:
             nonlocal tries
             tries += 1
+            # If the server's crash undoes it, `take` finds nothing, and the call is not served.
+            if usual and tries == 1:
+                held = self.db.alone(steps.RESERVE, values, may_be_lost=True)
+                if held is not None:
+                    return Reserved(order.use_id, held.balance, held.ends_at)
             with self.db.write() as connection:
-                if tries > 1 and (own := connection.execute(_OWN, own_id).first()):
+                if tries > 1 and (own := connection.execute(_OWN, values).first()):
                     return Reserved(order.use_id, own.balance, own.ends_at)
-                outcome = self._hold(connection, order, now, call)
+                outcome = self._hold(connection, order, values, call)
                 if not isinstance(outcome, Reserved):
                     connection.rollback()
                 elif begun is not None:
@@ -205,40 +198,30 @@ class Uses:
 
         self._reserved_lately = self._reserves = True
         begun = time.monotonic() if self._lease.due() else None
+        usual = begun is None and call is None
         outcome = self.db.run(once)
         if begun is not None and isinstance(outcome, Reserved):
             self._lease.note(begun)
         return outcome
 
     def _hold(
-        self, connection: Connection, order: Order, now: datetime, call: Call | None
+        self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
     ) -> Reserved | Short | Reply | Conflict:
         """Make the use, or say what there is instead; the caller undoes the rest then."""
-        account, key = Account(order.token_id.hex(), order.service), order.use_id.hex()
+        account, now = Account(values["token"], order.service), values["now"]
         # The key first: a repeat that comes while the last unit is held is in progress, not short.
-        if call and (known := replies.claim(connection, call, *account, key, now)):
+        if call and (known := replies.claim(connection, call, *account, values["own"], now)):
             return known
-        found = balances.reserve(connection, account, order.msat, now)
-        if found is None:
-            row = balances.look(connection, account)
-            return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
-        made = {
-            "use_id": key,
-            "token_id": account.token_id,
-            "service": order.service,
-            "endpoint": order.endpoint,
-            "method": order.method,
-            "msat": order.msat,
-            "process": self._lease.process,
-        }
-        _ADD_USE.run(connection, made)
-        return Reserved(order.use_id, found.balance, found.ends_at)
+        held = steps.RESERVE.run(connection, values)
+        if held is not None:
+            return Reserved(order.use_id, held.balance, held.ends_at)
+        row = balances.look(connection, account)
+        return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
 
     def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
-        with self.db.write() as connection:
-            resolve = leases.RESOLVE_LAPSED if lapsed else leases.RESOLVE
-            found = resolve.run(connection, {"own": key})
-            return None if found is None else settlement.give_back(connection, found)
+        step = steps.GIVE_BACK_LAPSED if lapsed else steps.GIVE_BACK
+        left = self.db.alone(step, {"own": key})
+        return None if left is None else int(left.balance)
 
     def _unblock(self, token_id: str) -> int:
         """Give back what dead processes hold of an account, before their uses are swept up."""
