@@ -359,6 +359,30 @@ def test_conservation(database_url: str) -> None:
         assert audited.written_off == 0
 
 
+def chained(url: str, accounts: int) -> None:
+    migrate.upgrade(url.partition("?")[0])
+    redemptions.sell(url, accounts, REDEMPTIONS * PRICE)
+    for job in redemptions.redeem_together(url, REDEMPTIONS, accounts):
+        job.get(timeout=60 + REDEMPTIONS / 10)
+    with closing(Store(url)) as store:
+        owned: Counter[str] = Counter()
+        for each in store.ledger.entries():
+            assert each.balance_before == owned[each.token_id]
+            owned[each.token_id] = each.balance_after
+        assert owned.total() == totals(store)[0]
+
+
+def test_chain(database_url: str) -> None:
+    """However many processes draw on one account, its entries follow from each other."""
+    chained(database_url, 1)
+
+
+@pytest.mark.postgres
+def test_chain_serializable(postgres_url: str) -> None:
+    """The same holds at SERIALIZABLE, where what had to wait for another runs again."""
+    chained(postgres_url + SERIALIZABLE, 16)
+
+
 # --- processes that die
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select
 
 from l402.store.clock import DatabaseNow
+from l402.store.engine import Database
 from l402.store.tables import Key, insertion, lease, use
 
 #: How long a process may be silent before its uses are given back.
@@ -69,12 +70,18 @@ class Lease:
         expires_at = connection.execute(_NOW).scalar_one() + LEASE
         connection.execute(_WRITE, {"process": self.process, "expires_at": expires_at})
 
+    def renew(self, db: Database) -> None:
+        """Extend it from now on, in a transaction of its own."""
+        with db.write() as connection:
+            self.write(connection)
+
     def note(self, begun: float) -> None:
         """Remember that what was written at `begun`, by the monotonic clock, was committed."""
         self._written_at = max(self._written_at, begun)
 
 
-def end(connection: Connection, processes: list[str]) -> None:
+def end(db: Database, processes: list[str]) -> None:
     """Forget leases of processes that are gone."""
-    for process in processes:
-        connection.execute(_END, {"gone": process})
+    with db.write() as connection:
+        for process in processes:
+            connection.execute(_END, {"gone": process})

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import sha256
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import errors
@@ -169,7 +169,7 @@ def _prepared(sql: str) -> tuple[str, str, str]:
     text = sql % {name: f"${number}" for number, name in enumerate(names, 1)}
     own = f"l402_{sha256(text.encode()).hexdigest()[:24]}"
     values = ", ".join(f"%({name})s" for name in names)
-    return own, f"PREPARE {own} AS {text}; ", f"EXECUTE {own} ({values})"
+    return own, f"PREPARE {own} AS {text}; ", f"EXECUTE {own}" + f" ({values})" * bool(names)
 
 
 def _driver(connection: Connection) -> Bounded:

@@ -86,6 +86,12 @@ _MADE: dict[str, ColumnElement[Any]] = {
     )},
     "reserved_at": DatabaseNow(),
 }  # fmt: skip
+#: What is left besides the use `own`, if it is made: (balance, ends_at).
+HELD = (
+    select(credit.c.balance, credit.c.ends_at)
+    .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
+    .where(use.c.use_id == _MADE["use_id"])
+)
 _RESERVE = Statement(balances.RESERVE)
 _MAKE = Statement(insert(use).values(_MADE).inline())
 

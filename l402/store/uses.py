@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row
 
 from l402.errors import StoreError
 from l402.forks import in_child
@@ -24,15 +24,9 @@ from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.tables import Key, credit, use
 
 _log = logging.getLogger("l402.store")
 
-_OWN = (
-    select(credit.c.balance, credit.c.ends_at)
-    .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
-    .where(use.c.use_id == bindparam("own", type_=Key))
-)
 _MOST_GIVEN_BACK = 20  # of one account's, in the time of one request
 
 
@@ -149,7 +143,7 @@ class Uses:
         if self._held or self._reserved_lately:
             self._reserved_lately = False
             begun = time.monotonic()
-            self.db.run(self._write_lease)
+            self.db.run(partial(self._lease.renew, self.db))
             self._lease.note(begun)
         if self._reserves:
             # In this order: what is reserved after the look is not seen, what was before is held.
@@ -166,7 +160,7 @@ class Uses:
         """
         given_back = self._sweep(self.db.fetch(leases.LAPSED, {"most": limit}))
         if gone := [row.process for row in self.db.fetch(leases.GONE)]:
-            self.db.run(partial(self._forget, gone))
+            self.db.run(partial(leases.end, self.db, gone))
         return given_back
 
     def holds(self) -> bool:
@@ -181,14 +175,13 @@ class Uses:
         def once() -> Reserved | Short | Reply | Conflict:
             nonlocal tries
             tries += 1
-            # If the server's crash undoes it, `take` finds nothing, and the call is not served.
-            if usual and tries == 1:
+            held = self._held_already(values) if tries > 1 else None
+            if held is None and usual:
+                # If a crash of the server undoes it, `take` finds nothing: the call is not served.
                 held = self.db.alone(steps.RESERVE, values, may_be_lost=True)
-                if held is not None:
-                    return Reserved(order.use_id, held.balance, held.ends_at)
+            if held is not None:
+                return Reserved(order.use_id, held.balance, held.ends_at)
             with self.db.write() as connection:
-                if tries > 1 and (own := connection.execute(_OWN, values).first()):
-                    return Reserved(order.use_id, own.balance, own.ends_at)
                 outcome = self._hold(connection, order, values, call)
                 if not isinstance(outcome, Reserved):
                     connection.rollback()
@@ -203,6 +196,10 @@ class Uses:
         if begun is not None and isinstance(outcome, Reserved):
             self._lease.note(begun)
         return outcome
+
+    def _held_already(self, values: dict[str, Any]) -> Any:
+        with self.db.read() as connection:
+            return connection.execute(steps.HELD, values).first()
 
     def _hold(
         self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
@@ -238,14 +235,6 @@ class Uses:
             except StoreError as error:  # one account's damaged books must not stop the others'
                 _log.warning("a use of a silent process could not be given back: %s", error)
         return given_back
-
-    def _forget(self, processes: list[str]) -> None:
-        with self.db.write() as connection:
-            leases.end(connection, processes)
-
-    def _write_lease(self) -> None:
-        with self.db.write() as connection:
-            self._lease.write(connection)
 
     @contextmanager
     def _resolving(self, use_id: bytes) -> Iterator[None]:
