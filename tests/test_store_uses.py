@@ -32,6 +32,7 @@ pytest_plugins = ["support.databases"]
 SPAWN = redemptions.SPAWN
 ROUNDS = int(os.environ.get("L402_TEST_RACES", "30"))
 REDEMPTIONS = int(os.environ.get("L402_TEST_REDEMPTIONS", "2000"))
+CHAINED = min(REDEMPTIONS, 1000)  # a broken chain shows after two or three
 SERIALIZABLE = "?options=-c%20default_transaction_isolation%3Dserializable"
 ALONE = b"SET LOCAL"  # begins what is a transaction of its own
 END = datetime.fromtimestamp(ISSUED + 4200, UTC)
@@ -361,9 +362,9 @@ def test_conservation(database_url: str) -> None:
 
 def chained(url: str, accounts: int) -> None:
     migrate.upgrade(url.partition("?")[0])
-    redemptions.sell(url, accounts, REDEMPTIONS * PRICE)
-    for job in redemptions.redeem_together(url, REDEMPTIONS, accounts):
-        job.get(timeout=60 + REDEMPTIONS / 10)
+    redemptions.sell(url, accounts, CHAINED * PRICE)
+    for job in redemptions.redeem_together(url, CHAINED, accounts):
+        job.get(timeout=120)
     with closing(Store(url)) as store:
         owned: Counter[str] = Counter()
         for each in store.ledger.entries():

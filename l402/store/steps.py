@@ -7,7 +7,7 @@ SQLite cannot change several tables in one statement, and has no network.
 The parts of such a statement wait for what they read of each other. A use is made once its price is
 set aside; a balance is changed once the row of the use is deleted, which only one can do; an entry
 gets its number once the row of the balance is locked. A part that had to wait for a row goes on
-with what became of that row, or all of it fails and runs again, as the isolation level has it.
+with what became of that row, or all of it fails and runs again (see `l402.store.faults`).
 """
 
 from collections.abc import Callable, Mapping
