@@ -1,0 +1,63 @@
+"""What would be wrong over many processes, each once: builds that a test must find fault with."""
+
+from collections.abc import Callable
+from typing import Any
+
+from l402 import extension
+from l402.limits import private_limiter
+from l402.store.payments import GRANTED, Payments, Standing
+from l402.sync import Sync
+from support.killed_sabotage import SABOTAGES as KILLED
+
+
+def _each_limits_for_itself() -> None:
+    extension.private_limiter = lambda config, uri: private_limiter({}, None)
+
+
+def _is_first_whoever_was() -> None:
+    book = Payments._book
+
+    def first_by_what_it_saw(self: Payments, row: dict[str, Any]) -> Standing:
+        booked = book(self, row)
+        revoked = booked.revoked or booked.late
+        return booked if revoked else Standing(first=True, revoked=False, late=False)
+
+    Payments._book = first_by_what_it_saw
+
+
+def _inserts_without_a_conflict() -> None:
+    def book(self: Payments, row: dict[str, Any]) -> Standing:
+        with self.db.write() as connection:
+            for table in ("credential", "payment"):
+                statement = plain[table]
+                connection.execute(statement, row | {"status": GRANTED})
+        return Standing(first=True, revoked=False, late=False)
+
+    from l402.store.tables import credential, insertion, payment
+
+    plain = {
+        "credential": insertion(credential, "token_id service first_presented_at", ""),
+        "payment": insertion(payment, " ".join(payment.c.keys()), ""),
+    }
+    Payments._book = book
+
+
+def _never_reads_again() -> None:
+    read = Sync._read
+
+    def read_once(self: Sync) -> None:
+        if self.unread:
+            read(self)
+        self._read_at = self._monotonic()
+
+    Sync._read = read_once
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "each limits for itself": _each_limits_for_itself,
+    "is first whoever was": _is_first_whoever_was,
+    "inserts without a conflict": _inserts_without_a_conflict,
+    "never reads again": _never_reads_again,
+    "debits what it read before": KILLED["debits what it read before"].apply,
+    "charges a repeat again": KILLED["charges a repeat again"].apply,
+}
