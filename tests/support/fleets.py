@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -35,6 +35,7 @@ class Answer(NamedTuple):
     text: str
     headers: http.client.HTTPMessage
     asked_at: float  # by the monotonic clock
+    took: float  # seconds
 
 
 class Place(Protocol):
@@ -88,7 +89,10 @@ class Server:
 
 
 class Fleet:
-    """One server in each place, which are asked in turn, each time over a fresh connection."""
+    """One server in each place, which are asked in turn, each time over a fresh connection.
+
+    Who is not told to ask from another address asks from the next one of `callers`.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Fleet:
         places: Sequence[Place] = (Loopback(),),
         workers: int = 2,
         threads: int = 8,
+        callers: Iterable[str | None] = itertools.repeat(None),
         **settings: str,
     ) -> None:
         self._secret = secrets.token_hex(32)
@@ -115,7 +120,7 @@ class Fleet:
         self.servers = [
             Server(place, folder, self.environment, workers, threads) for place in places
         ]
-        self._turns = itertools.cycle(self.servers)
+        self._turns, self._callers = itertools.cycle(self.servers), iter(callers)
 
     def ask(
         self,
@@ -125,16 +130,13 @@ class Fleet:
         caller: str | None = None,
         key: str | None = None,
     ) -> Answer:
-        """Send one request over a connection of its own, under an Idempotency-Key if it has one.
-
-        `caller` is the address to ask from.
-        """
+        """Send one request over a connection of its own, under an Idempotency-Key if it has one."""
         headers = {"Connection": "close"}
         if authorization:
             headers["Authorization"] = authorization
         if key:
             headers["Idempotency-Key"] = f'"{key}"'
-        server = next(self._turns)
+        server, caller = next(self._turns), caller or next(self._callers)
         connection = http.client.HTTPConnection(
             server.host, server.port, DEADLINE, (caller, 0) if caller else None
         )
@@ -143,7 +145,8 @@ class Fleet:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             body = response.read().decode()
-            return Answer(response.status, body, response.headers, asked_at)
+            took = time.monotonic() - asked_at
+            return Answer(response.status, body, response.headers, asked_at, took)
         finally:
             connection.close()
 
