@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import date
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_block_that_fails(store: Store) -> None:
 
 
 def test_run_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lost a race runs again for as long as a caller waits; other failures are told at once."""
+    """What lost a race runs again while a caller waits; any other failure is told at once."""
     outcomes: list[object] = [*[Interrupted("raced")] * 12, "done"]
 
     def operation() -> object:

@@ -41,7 +41,7 @@ def create_app() -> Flask:
         return str(current_payment.paid)
 
     @app.get("/draw")
-    @paywall(sats=1, uses=500)
+    @paywall(sats=1, uses=5000)
     def draw() -> str:
         return secrets.token_hex(8)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NETWORK = "10.77"
+_CALLERS = f"{_NETWORK}.128.0/17"
 _NUMBERS = itertools.count(1)
 _CLONE_NEWNET = 0x40000000
 
@@ -67,8 +68,10 @@ def network(number: int) -> Iterator[Network]:
             _in(hub, f"link add port{count} type veth peer name eth0 netns {host.name}")
             _in(hub, f"link set port{count} master bridge up")
             _connect(host, "eth0")
+            # By way of the hub: thousands of neighbours would not fit into the kernel's table.
+            _in(host, f"route add {_CALLERS} via {hub.address}")
         _connect(hub, "bridge")
-        _in(hub, f"route add local {_NETWORK}.128.0/17 dev lo")  # all of these are the hub's own
+        _in(hub, f"route add local {_CALLERS} dev lo")  # all of these are the hub's own
         yield Network(hub, hosts)
     finally:
         for each in made:
@@ -76,7 +79,7 @@ def network(number: int) -> Iterator[Network]:
 
 
 def _connect(host: Host, interface: str) -> None:
-    _in(host, f"address add {host.address}/16 dev {interface}")
+    _in(host, f"address add {host.address}/23 dev {interface}")
     _in(host, f"link set {interface} up")
 
 

@@ -57,6 +57,11 @@ class PgBouncer:
             self._process.signal(signal.SIGKILL)
             self._process.stop()
 
+    def restart(self) -> None:
+        """End it, and start it anew."""
+        self.stop()
+        self.start()
+
     def url(self, database: str) -> str:
         """Name a database of its server, by the URL that leads there directly, through here."""
         through = make_url(database).set(host=self.host, port=self.port)

@@ -92,8 +92,8 @@ class RedisCluster:
 
 def _is_whole(node: Redis) -> bool:
     told = node.call("CLUSTER INFO")
-    words = told if isinstance(told, dict) else dict(
-        line.split(":") for line in told.decode().split()
+    words = (
+        told if isinstance(told, dict) else dict(line.split(":") for line in told.decode().split())
     )
     return words["cluster_state"] == "ok" and words["cluster_size"] == str(_MASTERS)
 

@@ -35,6 +35,10 @@ class Shop:
         noted = self.fleet.folder / FIRST_PAID
         return noted.read_text().split() if noted.exists() else []
 
+    def uses(self) -> int:
+        """Count the calls that the ledger says were charged."""
+        return sum(1 for _ in self.store.ledger.entries(kinds=["use"]))
+
     def command(self, *words: str) -> str:
         """Run ``flask l402 …`` on the last host, as an operator does; give its output."""
         command = [sys.executable, "-m", "flask", "--app", "support.fleet_app:create_app", "l402"]
