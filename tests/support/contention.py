@@ -16,6 +16,7 @@ from l402.store.engine import Database, Interrupted
 from l402.store.orders import Reserved
 from l402.store.replies import Answer, Call, Reply
 from support import sales
+from support.fleet_sabotage import SABOTAGES
 from support.redemptions import SPAWN
 
 ACCOUNTS = 2
@@ -33,11 +34,13 @@ def meet(barrier: Barrier) -> None:
     _together = barrier
 
 
-def contend(url: str, calls: int, seed: int) -> Counter[str]:
+def contend(url: str, calls: int, seed: int, sabotage: str) -> Counter[str]:
     """Do `calls` things in each of several threads; give how often each was done or not.
 
     ``retried`` counts transactions that ran again, ``failed`` what would have been a 503.
     """
+    if sabotage:
+        SABOTAGES[sabotage]()
     done: Counter[str] = Counter()
     counting = threading.Lock()
     _count_retries(done, counting)
@@ -47,8 +50,8 @@ def contend(url: str, calls: int, seed: int) -> Counter[str]:
         for _ in range(calls):
             try:
                 outcome = chance.choice(_ACTS)(store, chance)
-            except StoreError as error:
-                outcome = f"failed: {error}"
+            except StoreError:
+                outcome = "failed"
             with counting:
                 done[outcome] += 1
 
@@ -60,10 +63,11 @@ def contend(url: str, calls: int, seed: int) -> Counter[str]:
     return done
 
 
-def contend_together(url: str, processes: int, calls: int) -> Counter[str]:
+def contend_together(url: str, processes: int, calls: int, sabotage: str = "") -> Counter[str]:
     """Run `contend` in so many processes at once; give the sum of what they did."""
     with SPAWN.Pool(processes, meet, (SPAWN.Barrier(processes),)) as pool:
-        jobs = [pool.apply_async(contend, (url, calls, seed)) for seed in range(processes)]
+        given = [(url, calls, seed, sabotage) for seed in range(processes)]
+        jobs = [pool.apply_async(contend, each) for each in given]
         return sum((job.get(timeout=300) for job in jobs), Counter())
 
 

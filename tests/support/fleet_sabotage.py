@@ -5,6 +5,7 @@ from typing import Any
 
 from l402 import extension
 from l402.limits import private_limiter
+from l402.store.engine import Database
 from l402.store.payments import GRANTED, Payments, Standing
 from l402.sync import Sync
 from support.killed_sabotage import SABOTAGES as KILLED
@@ -53,11 +54,16 @@ def _never_reads_again() -> None:
     Sync._read = read_once
 
 
+def _never_runs_again() -> None:
+    Database.run = lambda self, operation: operation()
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "each limits for itself": _each_limits_for_itself,
     "is first whoever was": _is_first_whoever_was,
     "inserts without a conflict": _inserts_without_a_conflict,
     "never reads again": _never_reads_again,
+    "never runs again": _never_runs_again,
     "debits what it read before": KILLED["debits what it read before"].apply,
     "charges a repeat again": KILLED["charges a repeat again"].apply,
 }
