@@ -47,8 +47,9 @@ class Network:
 
 
 def callers() -> Iterator[str]:
-    """Give addresses of the hub from which a caller may ask, each once."""
-    return (f"{_NETWORK}.{128 + number // 250}.{number % 250 + 1}" for number in range(128 * 250))
+    """Give addresses of the hub from which a caller may ask: thousands, then again."""
+    numbers = range(100 * 250)
+    return itertools.cycle(f"{_NETWORK}.{128 + n // 250}.{n % 250 + 1}" for n in numbers)
 
 
 @contextmanager
