@@ -82,6 +82,7 @@ class Site:
             "L402_RATELIMIT_STORAGE_URI": limits.uri,
             "RATELIMIT_STORAGE_OPTIONS": _PATIENT,
             "L402_CHALLENGE_LIMIT": f"{CHALLENGES}/hour",
+            "L402_NODE_CONCURRENCY": "64",  # nobody is turned away for the node's sake
         } | settings
         places = self.network.hosts[:hosts]
         fleet = Fleet(folder, database, places, workers, callers=callers(), **given)
