@@ -5,8 +5,10 @@ from typing import Any
 
 from l402 import extension
 from l402.limits import private_limiter
+from l402.store import payments
 from l402.store.engine import Database
-from l402.store.payments import GRANTED, Payments, Standing
+from l402.store.payments import Payments, Standing
+from l402.store.tables import credential, insertion, payment
 from l402.sync import Sync
 from support.killed_sabotage import SABOTAGES as KILLED
 
@@ -27,20 +29,9 @@ def _is_first_whoever_was() -> None:
 
 
 def _inserts_without_a_conflict() -> None:
-    def book(self: Payments, row: dict[str, Any]) -> Standing:
-        with self.db.write() as connection:
-            for table in ("credential", "payment"):
-                statement = plain[table]
-                connection.execute(statement, row | {"status": GRANTED})
-        return Standing(first=True, revoked=False, late=False)
-
-    from l402.store.tables import credential, insertion, payment
-
-    plain = {
-        "credential": insertion(credential, "token_id service first_presented_at", ""),
-        "payment": insertion(payment, " ".join(payment.c.keys()), ""),
-    }
-    Payments._book = book
+    names, columns = "token_id service first_presented_at", " ".join(payment.c.keys())
+    payments._ADD_CREDENTIAL = insertion(credential, names, "")
+    payments._ADD_PAYMENT = insertion(payment, columns, "RETURNING payment_hash")
 
 
 def _never_reads_again() -> None:
