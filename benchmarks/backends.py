@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,35 +48,14 @@ def postgres_and_redis(folder: Path) -> Iterator[Backend | None]:
         yield None
         return
     from support.postgres import PostgresServer
+    from support.redis_servers import Redis, running
 
     server = PostgresServer()
     try:
         server.create()
-        with _redis(folder / "redis") as limits:
-            backend = Backend("Postgres + Redis", server.fresh(), limits)
+        with running(Redis(folder / "redis")) as redis:
+            backend = Backend("Postgres + Redis", server.fresh(), redis.uri)
             migrate.upgrade(backend.database)
             yield backend
     finally:
         server.remove()
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    import redis
-    from support.daemons import Process, await_that, free_port
-
-    port = free_port()
-    program = Path(shutil.which("redis-server") or "")
-    process = Process(program, folder, f"--port {port} --bind 127.0.0.1 --dir {folder}")
-
-    def answers() -> bool:
-        process.check()
-        with suppress(redis.ConnectionError), redis.Redis(port=port) as client:
-            return bool(client.ping())
-        return False
-
-    try:
-        await_that("redis-server", answers)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.stop()

@@ -12,7 +12,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
+from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -202,7 +204,7 @@ def private_limiter(
         app.config["RATELIMIT_STORAGE_URI"] = uri
         if uri.startswith(("redis", "valkey")):
             given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
-            app.config["RATELIMIT_STORAGE_OPTIONS"] = _REDIS_TIMEOUTS | given
+            app.config["RATELIMIT_STORAGE_OPTIONS"] = _redis_options(uri) | given
         return Limiter(key_func=str, app=app).limiter
 
     def reach() -> RateLimiter:
@@ -214,6 +216,19 @@ def private_limiter(
         return made[0]
 
     return reach
+
+
+def _redis_options(uri: str) -> dict[str, Any]:
+    """Return what keeps a Redis that fails from holding up whoever paid."""
+    scheme = uri.partition("://")[0]
+    if not scheme.endswith("+cluster"):
+        return _REDIS_TIMEOUTS
+    driver = scheme.partition("+")[0]
+    with suppress(ImportError):  # the storage says what is missing
+        backoff, retry = (import_module(f"{driver}.{name}") for name in ("backoff", "retry"))
+        # A cluster's client tries four times, a quarter of a second apart, within one request.
+        return _REDIS_TIMEOUTS | {"retry": retry.Retry(backoff.NoBackoff(), 0)}
+    return _REDIS_TIMEOUTS
 
 
 def _default(config: Mapping[str, Any]) -> str:

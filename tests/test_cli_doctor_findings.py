@@ -16,7 +16,7 @@ from support.http_servers import Certificate, http_answer
 from support.lnd_stand_in import baked
 from support.patients import PASSWORD, SetUp
 from support.postgres import PostgresServer, free_port
-from test_limits import Redis
+from support.redis_servers import Redis, running
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from l402 import paywall
@@ -346,18 +346,11 @@ class TestLimits:
     @pytest.mark.redis
     def test_redis(self, set_up: SetUp, tmp_path: Path) -> None:
         """A Redis counts for all processes; one that takes no writes is found by counting."""
-        server = Redis(tmp_path)
-        server.start()
-        try:
+        with running(Redis(tmp_path)) as server:
             set_up.config["L402_RATELIMIT_STORAGE_URI"] = server.uri
             assert set_up.findings("--workers", "4")["rate_limits"]["passed"] is True
-            import redis
-
-            with closing(redis.Redis(port=server.port)) as client:
-                client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+            server.call("REPLICAOF", "127.0.0.1", free_port())
             found(set_up, "rate_limits", ERROR, "ReadOnlyError", "L402_RATELIMIT_STORAGE_URI")
-        finally:
-            server.stop()
 
 
 class TestNode:

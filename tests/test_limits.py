@@ -1,10 +1,7 @@
 """Rate limits: whose bucket counts, how long to wait, and what holds while the storage is down."""
 
-import socket
-import subprocess
 import threading
 import time
-from contextlib import closing
 
 import pytest
 from flask import Flask
@@ -12,12 +9,12 @@ from flask_limiter import Limiter
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from support.clocks import Clock
+from support.redis_servers import Redis, running
 
 from l402.errors import ConfigurationError
 from l402.limits import Limits, host_limiter, parse_rates, private_limiter
 
 TOKEN, OTHER = b"\x01" * 32, b"\x02" * 32
-DEADLINE = 30.0  # seconds: generous, for what must not be late
 
 
 def rates(text):
@@ -239,51 +236,10 @@ def test_a_storage_of_our_own():
     assert isinstance(reach().storage, MemoryStorage)
 
 
-def free_port():
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Redis:
-    """A redis-server of the test's own, which can be stopped and started."""
-
-    def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
-
-    @property
-    def uri(self):
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        import redis
-
-        with closing(redis.Redis(port=self.port, socket_timeout=1)) as client:
-            deadline = time.monotonic() + DEADLINE
-            while time.monotonic() < deadline:
-                try:
-                    client.ping()
-                except redis.ConnectionError:
-                    assert self.process.poll() is None
-                else:
-                    return
-        raise AssertionError("redis-server did not answer")
-
-    def stop(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(DEADLINE)
-
-
 @pytest.fixture
 def redis_server(tmp_path):
-    server = Redis(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with running(Redis(tmp_path)) as server:
+        yield server
 
 
 @pytest.mark.redis

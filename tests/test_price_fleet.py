@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from test_fleet import Fleet, make_fleet  # noqa: F401 - a fixture
+from support.fleets import Fleet
+from test_fleet import make_fleet  # noqa: F401 - a fixture
 
 from l402.store import Store
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,8 +25,9 @@ PATIENCE = 2.0
 LEISURE = 600.0
 #: Rows that a report keeps in memory at a time.
 _ROWS = 1000
-#: Upper ends of the pauses, in seconds, before a transaction that lost a race runs again.
-_PAUSES = (0.005, 0.02, 0.08, 0.2)
+#: Seconds that a transaction which lost a race pauses at most before it runs again: twice as long
+#: each time, within bounds.
+_SHORTEST, _LONGEST = 0.005, 0.02
 
 _VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
@@ -59,6 +61,7 @@ class Database:
         self.url = parse(url)
         self._engines = _engines(self.url, sqlite_synchronous)
         self._checked = False
+        self._turn = threading.RLock()  # to run again what lost a race
         self.checks = 0  # how often the schema was found to be ours
         _LIVE.add(self)
 
@@ -142,17 +145,20 @@ class Database:
         All of it runs again, and its commit may have counted although the connection broke, so it
         must find out by itself what is already done.
 
-        :raises StoreError: as `read`, when it fails otherwise or too often
+        :raises StoreError: as `read`, when it fails otherwise, or still does after `PATIENCE`
         """
         deadline = time.monotonic() + PATIENCE
-        for pause in _PAUSES:
-            try:
-                return operation()
-            except Interrupted:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads rivals, no secret
-        return operation()
+        try:
+            return operation()
+        except Interrupted:
+            left = deadline - time.monotonic()
+            # One thread of a process at a time: each that tries undoes others, here and elsewhere.
+            if left <= 0 or not self._turn.acquire(timeout=left):
+                raise
+        try:
+            return _again(operation, deadline)
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
@@ -194,6 +200,20 @@ class Database:
             )
 
 
+def _again(operation: Callable[[], T], deadline: float) -> T:
+    """Run `operation` until no race undoes it, with pauses that grow."""
+    longest = _SHORTEST
+    while True:
+        pause = random.uniform(0, longest)  # noqa: S311 - spreads rivals, no secret
+        time.sleep(pause)
+        try:
+            return operation()
+        except Interrupted:
+            if time.monotonic() > deadline:
+                raise
+        longest = min(2 * longest, _LONGEST)
+
+
 def _engines(url: URL, sqlite_synchronous: str) -> _Engines:
     if url.get_backend_name() == "sqlite":
         return SQLite(url, sqlite_synchronous, PATIENCE)
@@ -213,6 +233,8 @@ def _before_fork() -> None:
 def _after_fork(child: bool) -> None:
     for database in list(_LIVE):
         database._checked = database._checked and not child
+        if child:  # a thread of the parent's may have held it
+            database._turn = threading.RLock()
         database._engines.after_fork(child)
 
 

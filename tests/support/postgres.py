@@ -11,8 +11,8 @@ import time
 from itertools import count
 from pathlib import Path
 
-_USER = "l402"
-_PASSWORD = "postgres-canary-5d1f"  # recognisable, should it ever reach a message
+USER = "l402"
+PASSWORD = "postgres-canary-5d1f"  # recognisable, should it ever reach a message
 _NAMES = count(1)
 
 
@@ -28,20 +28,15 @@ class PostgresServer:
         self.home = Path(tempfile.mkdtemp(prefix="l402-postgres-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._become: list[str] = []
-        if os.geteuid() == 0:  # the server refuses to be root
-            owner = next(u for u in ("postgres", "nobody") if _exists(u))
-            shutil.chown(self.home, owner)
-            group = str(pwd.getpwnam(owner).pw_gid)
-            self._become = ["setpriv", f"--reuid={owner}", f"--regid={group}", "--clear-groups"]
+        self._become = unprivileged(self.home)
 
     def create(self) -> None:
         """Make the cluster's files and start it."""
         password = self.home / "password"
-        password.write_text(_PASSWORD)
+        password.write_text(PASSWORD)
         password.chmod(0o644)
         self._run(
-            "initdb", "-D", str(self.home / "data"), "-U", _USER, "--no-sync",
+            "initdb", "-D", str(self.home / "data"), "-U", USER, "--no-sync",
             "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8",
         )  # fmt: skip
         self.start()
@@ -96,7 +91,7 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """Name one of its databases."""
-        return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def fresh(self) -> str:
         """Make an empty database and name it."""
@@ -138,6 +133,16 @@ class PostgresServer:
                 time.sleep(0.05)
             else:
                 return
+
+
+def unprivileged(folder: Path) -> list[str]:
+    """Give `folder` to who is not root, and return what runs a program as them, before its name."""
+    if os.geteuid() != 0:
+        return []
+    owner = next(user for user in ("postgres", "nobody") if _exists(user))
+    shutil.chown(folder, owner)
+    group = str(pwd.getpwnam(owner).pw_gid)
+    return ["setpriv", f"--reuid={owner}", f"--regid={group}", "--clear-groups"]
 
 
 def free_port() -> int:
