@@ -9,9 +9,10 @@ from l402.store.url import shown
 
 _UPGRADE = "run `flask l402 upgrade` with this release"
 _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
-#: Serialization failure, deadlock; and a check: Postgres makes it of a row as the statement first
-#: saw it, before it waits for whoever is changing that row.
-_LOST_A_RACE = frozenset({"40001", "40P01", "23514"})
+_LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+#: Postgres checks a changed balance as the statement first saw its row, before it waits for whoever
+#: is changing that row; so each of these may have been of no account.
+_CHECKED_EARLY = frozenset({"ck_l402_credit_balance", "ck_l402_credit_reserved"})
 _MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
 
 
@@ -37,9 +38,14 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
     state = getattr(error.orig, "sqlstate", None)
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
         return SchemaOutdated(f"{message}: {_UPGRADE}")
-    if error.connection_invalidated or state in _LOST_A_RACE:
+    if error.connection_invalidated or state in _LOST_A_RACE or _checked_early(error):
         return Interrupted(message)
     return StoreUnavailable(message)
+
+
+def _checked_early(error: DBAPIError) -> bool:
+    found = getattr(error.orig, "diag", None)  # SQLite's errors have none
+    return getattr(found, "constraint_name", None) in _CHECKED_EARLY
 
 
 def _reason(error: SQLAlchemyError, url: URL) -> str:
