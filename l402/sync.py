@@ -173,13 +173,16 @@ class Sync:
             return
         self._chores_at = now
         uses, credits, replies = self._store.uses, self._store.credits, self._store.replies
+        waits: StoreError | None = None
         for chore in (uses.renew, uses.recover, credits.expire, replies.purge):
             try:
                 chore()
             except StoreError as error:
-                _log.warning("the books of credit wait for the store: %s", error)
+                waits = error
             except Exception:  # as in _tick; and one chore must not stop the others
                 _log.exception("the books of credit could not be kept")
+        if waits:  # one line: they all wait for the same
+            _log.warning("the books of credit wait for the store: %s", waits)
 
     def _counted(self) -> bool:
         counts = (self._uses, self._challenges, self._use_counts, self._challenge_counts)
