@@ -6,6 +6,7 @@
 import os
 import random
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from support.killed_verdict import Logs, Request, faults, in_flight, unbooked
+from support.killed_verdict import Logs, Record, Request, faults, in_flight, unbooked
 from support.killing import WITHIN, Fleet, Load, await_, present_all
 from support.standbys import Pair, pair
 from support.witnesses import Holder, Witness, present
@@ -28,6 +29,9 @@ _RESUMED_WITHIN = 30  # seconds after the promotion, as promised
 _FRESH = 1.0  # seconds for which what was read last is good, whatever becomes of the store
 _GRACE = 3  # seconds
 _MANY = 100  # answers
+_HUNG = 5  # commits
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+_RECEIVED = "SELECT 1 WHERE pg_last_wal_receive_lsn() >= '{}'"
 _DOWN = "the store does not answer"
 
 
@@ -79,6 +83,38 @@ def test_what_was_not_replicated_is_missed(servers: Pair, tmp_path: Path) -> Non
         found = "\n".join(verdict(fleet, store))
     assert "was acknowledged, and stands 0 times" in found
     assert "/call answered 200, charged 0 times" in found
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_what_waits_for_a_standby_is_not_acknowledged(
+    servers: Pair, tmp_path: Path, arrives: bool
+) -> None:
+    """A commit whose standby is silent is told as unknown; whether it survives, the books agree."""
+    url = servers.fresh()
+    with closing(Store(url)) as store, closing(Fleet(tmp_path, url)) as fleet:
+        load = Load(fleet, _SEED, WITHIN)
+        with present(load, url) as (witness, holder):
+            witness.everywhere("/call")
+            if arrives:
+                servers.standby.signal(signal.SIGSTOP)
+            else:
+                servers.standby.detach()
+            refused = load.answers[503]
+            await_(lambda: load.answers[503] > refused + _HUNG, "calls that are refused")
+            await_(lambda: len(servers.primary.rows(_WAITING)) > _HUNG, "commits that wait")
+            ((written,),) = servers.primary.rows("SELECT pg_current_wal_flush_lsn()")
+            servers.primary.kill()
+            if arrives:
+                servers.standby.signal(signal.SIGCONT)
+                await_(lambda: servers.standby.rows(_RECEIVED.format(written)), "what was sent")
+            servers.fail_over()
+            witness.everywhere("/call")
+        await_(lambda: fleet.ask("/pass") and not in_flight(store), "quiet", 0.1)
+        found, logs, record = list(verdict(fleet, store)), Logs.read(tmp_path / "logs"), Record(store)
+    assert found == []
+    assert {answer.status for _, answer in holder.seen} == {200}
+    survived = [name for name in logs.asked - logs.done if record.by_hand[name]]
+    assert bool(survived) == arrives
 
 
 def test_passes_are_served_for_as_long_as_is_configured(servers: Pair, tmp_path: Path) -> None:
