@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -39,6 +40,7 @@ class _Engines(Protocol):
     def read(self, patience: float) -> AbstractContextManager[Connection]: ...
     def snapshot(self, patience: float) -> AbstractContextManager[Connection]: ...
     def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
+    def confirm(self) -> None: ...
     def close(self) -> None: ...
     def before_fork(self) -> None: ...
     def after_fork(self, child: bool) -> None: ...
@@ -120,30 +122,41 @@ class Database:
             with self.read() as connection:
                 return connection.execute(statement, parameters).all()
 
-        return self.run(once)
+        return self.run(once, changes=False)
 
-    def run(self, operation: Callable[[], T]) -> T:
+    def run(self, operation: Callable[[], T], *, changes: bool = True) -> T:
         """Run `operation` and, when a race or a broken connection undid it, run it again.
 
         All of it runs again, and its commit may have counted although the connection broke, so it
-        must find out by itself what is already done.
+        must find out by itself what is already done. `changes`: what it finds so is told only once
+        it is as safe as a commit that was answered.
 
         :raises StoreError: as `read`, when it fails otherwise or too often
         """
         deadline = time.monotonic() + PATIENCE
+        attempt = operation
         for pause in _PAUSES:
             try:
-                return operation()
-            except Interrupted:
+                return attempt()
+            except Interrupted as error:
                 if time.monotonic() > deadline:
                     raise
+                if changes and error.lost:
+                    attempt = partial(self._confirmed, operation)
                 time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads rivals, no secret
-        return operation()
+        return attempt()
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         self._engines.close()
         self._checked = False
+
+    def _confirmed(self, operation: Callable[[], T]) -> T:
+        """Run an operation, and see that what it found in the record is safe."""
+        outcome = operation()
+        with self._telling():
+            self._engines.confirm()
+        return outcome
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -24,14 +24,35 @@ _BEGIN = (
 )
 
 
+#: Its commit waits, as any other's, until standbys have all that was committed before it.
+_CONFIRM = "SELECT pg_logical_emit_message(true, 'l402', '')"
+
+
 class Bounded(psycopg.Connection[Any]):
-    """A connection that gives up, and closes itself, when an answer takes too long."""
+    """A connection that gives up, and closes itself, when an answer takes too long.
+
+    It does so too when the answer to a commit is that a standby was not waited for.
+    """
 
     patience = 2.0  # seconds for one exchange with the server
+    _unreplicated = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_notice_handler(self._heed)
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait as psycopg does, but no longer than `patience` from now."""
-        return super().wait(self._within(gen), *args, **kwargs)
+        outcome = super().wait(self._within(gen), *args, **kwargs)
+        if self._unreplicated:
+            self.close()
+            raise psycopg.OperationalError("committed, but perhaps not on the standby")
+        return outcome
+
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        # Its code is that of any warning, and its text is in the server's language.
+        if notice.source_function == "SyncRepWaitForLSN":
+            self._unreplicated = True
 
     def _within(self, gen: PQGen[RV]) -> PQGen[RV]:
         # psycopg resumes its generators at least every 0.1 s, whether or not anything arrived.
@@ -93,6 +114,15 @@ class Postgres:
             with connection.begin():  # as far as SQLAlchemy knows; it sends nothing
                 driver.execute(connection, self._begin)
                 yield connection
+
+    def confirm(self) -> None:
+        """Commit something: all that can be read before it is safe then.
+
+        What was committed without an answer can be read also while no standby has it.
+        """
+        with self._writer.connect() as connection:
+            _driver(connection).patience = self.patience
+            driver.execute(connection, _CONFIRM)
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -1,0 +1,60 @@
+"""A commit that waits for its standby in vain is never told as done, however its wait ends."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sqlalchemy import make_url
+from support.daemons import await_that
+from support.sales import NOW, payment_hash, sale
+from support.standbys import Pair, pair
+from support.wires import Silent
+
+from l402.errors import StoreError
+from l402.store import Standing, Store
+from l402.store.url import shown
+
+pytestmark = pytest.mark.scale
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+_END = "SELECT {}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Pair]:
+    with pair() as made:
+        yield made
+
+
+@pytest.fixture
+def store(servers: Pair) -> Iterator[Store]:
+    with closing(Store(servers.fresh())) as made:
+        made.ping()
+        yield made
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_wait_that_is_ended_by_hand(servers: Pair, store: Store, how: str) -> None:
+    """Who cancels the wait makes the commit visible, but nobody is told that it is safe."""
+    told: list[Standing | StoreError] = []
+
+    def admit() -> None:
+        try:
+            told.append(store.payments.admit(sale(), NOW))
+        except StoreError as error:
+            told.append(error)
+
+    servers.standby.signal(signal.SIGSTOP)
+    try:
+        thread = threading.Thread(target=admit, daemon=True)
+        thread.start()
+        await_that("a commit that waits", lambda: servers.primary.rows(_WAITING))
+        servers.primary.rows(_END.format(how))
+        thread.join(30)
+        assert isinstance(told[0], StoreError)
+        assert store.payments.recorded(payment_hash(1))
+    finally:
+        servers.standby.signal(signal.SIGCONT)
+    assert store.payments.admit(sale(), NOW) == Standing(first=False, revoked=False, late=False)
