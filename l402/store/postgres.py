@@ -6,7 +6,7 @@ options, no prepared statements, settings by transaction only.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -90,7 +90,8 @@ class Postgres:
         self._snapshots = self._writer.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        event.listen(self._writer, "do_connect", _connect)
+        self._last: tuple[str, str] | None = None  # the host that answered, and its port
+        event.listen(self._writer, "do_connect", self._connect)
 
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
@@ -124,6 +125,21 @@ class Postgres:
             _driver(connection).patience = self.patience
             driver.execute(connection, _CONFIRM)
 
+    def _connect(
+        self, dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]
+    ) -> Bounded:
+        """Connect to the first of the hosts that will do, beginning with the one of last time.
+
+        Otherwise each connection would wait for a host that is dead.
+        """
+        hosts = sorted(_hosts(kwargs), key=lambda each: each != self._last)
+        if len(hosts) > 1:
+            kwargs["host"], kwargs["port"] = map(",".join, zip(*hosts, strict=True))
+        connection = Bounded.connect(*args, **kwargs)
+        found = connection.info.host, str(connection.info.port)
+        self._last = next((each for each in hosts if each in (found, (found[0], ""))), None)
+        return connection
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._writer.dispose()
@@ -137,8 +153,11 @@ class Postgres:
             self._writer.dispose(close=False)
 
 
-def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> Bounded:
-    return Bounded.connect(*args, **kwargs)
+def _hosts(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Read the hosts of a connection, each with its port; one port may be that of all."""
+    hosts = str(given.get("host", "")).split(",")
+    ports = str(given.get("port", "")).split(",")
+    return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
 
 
 def _driver(connection: Connection) -> Bounded:
