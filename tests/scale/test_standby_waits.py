@@ -14,7 +14,6 @@ from support.wires import Silent
 
 from l402.errors import StoreError
 from l402.store import Standing, Store
-from l402.store.url import shown
 
 pytestmark = pytest.mark.scale
 
