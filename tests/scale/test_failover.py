@@ -65,7 +65,9 @@ def test_nothing_acknowledged_is_lost(servers: Pair, tmp_path: Path) -> None:
         assert list(misled(requests, killed + _FRESH, promoted)) == []
     assert {answer.status for _, answer in holder.seen} == {200}
     assert lines(tmp_path)[_DOWN] == len(workers) * _FAILOVERS
-    print(f"{load.answers.total()} answers, resumed {resumed} s after the promotion", lines(tmp_path))
+    print(
+        f"{load.answers.total()} answers, resumed {resumed} s after the promotion", lines(tmp_path)
+    )
     assert max(resumed) < _RESUMED_WITHIN
 
 
@@ -110,7 +112,11 @@ def test_what_waits_for_a_standby_is_not_acknowledged(
             servers.fail_over()
             witness.everywhere("/call")
         await_(lambda: fleet.ask("/pass") and not in_flight(store), "quiet", 0.1)
-        found, logs, record = list(verdict(fleet, store)), Logs.read(tmp_path / "logs"), Record(store)
+        found, logs, record = (
+            list(verdict(fleet, store)),
+            Logs.read(tmp_path / "logs"),
+            Record(store),
+        )
     assert found == []
     assert {answer.status for _, answer in holder.seen} == {200}
     survived = [name for name in logs.asked - logs.done if record.by_hand[name]]

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy import text
 from support.books import buy, reserve
-from support.cutters import AFTER, PLACES, Cutter
+from support.cutters import PLACES, Cutter
 from support.postgres import PostgresServer
 from support.sales import NOW, credit, order, sale, token_id
 

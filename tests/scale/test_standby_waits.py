@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sqlalchemy import make_url
 from support.daemons import await_that
 from support.sales import NOW, payment_hash, sale
 from support.standbys import Pair, pair
-from support.wires import Silent
 
 from l402.errors import StoreError
 from l402.store import Standing, Store

@@ -48,9 +48,7 @@ class Answer:
 class Fleet:
     """Two workers under a master that replaces those that die."""
 
-    def __init__(
-        self, folder: Path, database: str, sabotage: str = "", **settings: object
-    ) -> None:
+    def __init__(self, folder: Path, database: str, sabotage: str = "", **settings: object) -> None:
         self.folder = folder
         for name in ("armed", "struck", "logs"):
             (folder / name).mkdir()

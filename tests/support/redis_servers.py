@@ -38,6 +38,11 @@ class Redis:
         with redis.Redis(host=self.host, port=self.port, socket_timeout=5) as client:
             return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.signal(number)
+
     def stop(self) -> None:
         """Kill it."""
         if self._process is not None:
@@ -92,8 +97,8 @@ class RedisCluster:
 
 def _is_whole(node: Redis) -> bool:
     told = node.call("CLUSTER INFO")
-    words = told if isinstance(told, dict) else dict(
-        line.split(":") for line in told.decode().split()
+    words = (
+        told if isinstance(told, dict) else dict(line.split(":") for line in told.decode().split())
     )
     return words["cluster_state"] == "ok" and words["cluster_size"] == str(_MASTERS)
 
