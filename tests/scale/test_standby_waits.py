@@ -2,14 +2,17 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from flask import Flask
 from support.daemons import await_that
+from support.postgres import PASSWORD
 from support.sales import NOW, payment_hash, sale
 from support.standbys import Pair, pair
 
+from l402.cli import cli
 from l402.errors import StoreError
 from l402.store import Standing, Store
 
@@ -30,6 +33,16 @@ def store(servers: Pair) -> Iterator[Store]:
     with closing(Store(servers.fresh())) as made:
         made.ping()
         yield made
+
+
+@pytest.mark.parametrize("command", ["upgrade", "current", "audit", "stats"])
+def test_commands(store: Store, make_app: Callable[..., Flask], command: str) -> None:
+    """An operator's commands take a URL of several hosts, and its password is not shown."""
+    url = store.db.url.render_as_string(hide_password=False)
+    app = make_app(L402_DATABASE_URL=url)
+    done = app.test_cli_runner().invoke(cli, [command])
+    assert done.exit_code == 0, done.output
+    assert PASSWORD not in done.output
 
 
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
