@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-lightning test test-all test-lightning test-scale lint bench bench-quick bench-lightning bench-publish clean
+.PHONY: help demo demo-lightning test test-all test-lightning test-scale lint bench bench-quick bench-lightning bench-growth bench-publish clean
 
 help:
 	@echo 'make demo            buy from the example API, step by step, then serve it (PORT=5402; ONCE=1 ends)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint            ruff and mypy'
 	@echo 'make bench           the measurements, in four minutes (wrk; PostgreSQL and Redis if there)'
 	@echo 'make bench-lightning the measurements on a real node, beside Aperture, built by Go the first time'
+	@echo 'make bench-growth    how costs grow from a thousand rows to ten million (20 GB of disk, an hour)'
 	@echo 'make clean           remove .venv and whatever was generated'
 
 .venv/pyvenv.cfg:
@@ -64,6 +65,9 @@ bench-quick: .venv/.installed-dev
 
 bench-lightning: .venv/.installed-dev
 	$(BIN)/python -m benchmarks lightning
+
+bench-growth: .venv/.installed-dev
+	$(BIN)/python -m benchmarks growth
 
 bench-publish: .venv/.installed-dev
 	$(BIN)/python -m benchmarks publish

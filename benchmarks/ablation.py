@@ -52,15 +52,16 @@ def _median_of_less(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def _parts(app: Flask, holder: str) -> dict[str, AbstractContextManager[Any]]:
     """Return what takes one part out, by the part's name."""
     gate, paywall = app.extensions["l402"], importlib.import_module("l402.paywall")
-    tokens = gate.verified.get(holder)
+    verified = gate.holders.verified
+    tokens = verified.get(holder)
     terms, now = next(iter(gate._terms.values())), gate.clock()
 
     def out(of: object, name: str, instead: Callable[..., Any]) -> AbstractContextManager[Any]:
         return patch.object(of, name, instead)
 
     return {
-        "the token, found by its text": out(gate.verified, "get", lambda header: tokens),
-        "the limit on its requests": out(gate.limits, "admit", lambda *_: 0),
+        "the token, found by its text": out(verified, "get", lambda _: tokens),
+        "the limit on its requests": out(gate.limits, "count", lambda _: 0),
         "the age of what is known of revocations": out(gate.sync, "refresh", lambda: 0.0),
         "the time of day": out(gate, "clock", lambda: now),
         "the view's terms": out(gate, "terms", lambda *_: terms),

@@ -1,4 +1,4 @@
-"""The tables and plots of ``docs/performance.md``, and the baseline, from the latest runs."""
+"""The tables and plots of the docs and the README, and the baseline, from the latest runs."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,34 +7,34 @@ from benchmarks.plots import bars
 from benchmarks.results import BASELINE, HERE, LATEST, Row, Run
 
 DOCS = HERE.parent / "docs"
+README = HERE.parent / "README.md"
+#: The runs that there are, by the names of their files.
+_RUNS = ("latest", "lightning", "growth", "ablation")
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _SOLD = ("bare", "pass", "credit", "first presentation", "challenge")
 
 
 def publish() -> None:
-    """Write the baseline, the page's tables and the plots; a run that was not made is left out."""
-    runs = [Run.read(path) for name in ("latest", "lightning") if (path := _path(name)).exists()]
+    """Write the baseline, the pages' tables and the plots; a run that was not made is left out."""
+    runs = [Run.read(path) for name in _RUNS if (path := LATEST / f"{name}.json").exists()]
     whole = Run(runs[0].machine, [load for run in runs for load in run.load])
     whole.rows = [row for run in runs for row in run.rows]
     whole.write(BASELINE)
-    _write_tables(DOCS / "performance.md", whole)
+    plots = (f"![{title}]({name})\n" for name, title, _ in _plots(whole))
+    _write(DOCS / "performance.md", whole, [*_tables(whole), *plots])
+    _write(README, whole, [_goals(whole)])
     for name, _, plot in _plots(whole):
         (DOCS / name).write_text(plot)
 
 
-def _path(name: str) -> Path:
-    return LATEST / f"{name}.json"
-
-
-def _write_tables(page: Path, run: Run) -> None:
+def _write(page: Path, run: Run, parts: Iterable[str]) -> None:
     before, _, rest = page.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:
         raise SystemExit(f"{page.name} has no place for the tables: {_BEGIN}{_END}")
     load = f"{min(run.load):.1f} to {max(run.load):.1f}"
     head = f"Measured on {run.machine}; load average {load}.\n"
-    plots = (f"![{title}]({name})\n" for name, title, _ in _plots(run))
-    content = "\n".join((head, *_tables(run), *plots))
+    content = "\n".join((head, *parts))
     page.write_text(f"{before}{_BEGIN}{content}{_END}{after}")
 
 
@@ -48,8 +48,13 @@ def _tables(run: Run) -> Iterator[str]:
     for setting in run.settings:
         if setting not in sales and len(run.of(setting)) > 3:
             yield _table(setting, ("",), ([r.name, _figure(r)] for r in run.of(setting)))
+    yield _goals(run)
+
+
+def _goals(run: Run) -> str:
+    """Return what was to be reached, and what was."""
     bound = (row for row in run.rows if row.target)
-    yield _table("what", ("measured", "to be reached"), map(_reached, bound))
+    return _table("what", ("measured", "to be reached"), map(_reached, bound))
 
 
 def _table(head: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -71,7 +76,10 @@ def _reached(row: Row) -> list[str]:
 
 
 def _figure(row: Row) -> str:
-    return f"{row.value:,.0f} {row.unit}" if row.unit else f"{row.value:.2f}"
+    if not row.unit:
+        return f"{row.value:.2f}"
+    digits = 1 if row.unit == "µs" and row.value < 20 else 0
+    return f"{row.value:,.{digits}f} {row.unit}"
 
 
 def _plots(run: Run) -> Iterator[tuple[str, str, str]]:

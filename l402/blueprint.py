@@ -6,10 +6,10 @@ from typing import Any
 from flask import Blueprint, Request, Response, jsonify, request
 
 from l402.accounts import UNRECORDED, sale
+from l402.addresses import is_loopback
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, StoreError
 from l402.gate import Gate
-from l402.limits import is_loopback
 from l402.nodes.simulated import SimulatedNode
 from l402.protocol import bolt11
 from l402.protocol.keys import KeyRing
@@ -39,7 +39,7 @@ def _credential(gate: Gate) -> Response:
     if wait := gate.limits.admit_inquiry(request.remote_addr):
         return Denial(Reason.RATE_LIMITED, retry_after=wait).response()
     try:
-        tokens = gate.authentic(request.headers.get("Authorization"))
+        tokens = gate.holders.authentic(request.headers.get("Authorization"))
         if tokens:
             return jsonify(_state(gate, tokens[0]))
     except Malformed as error:

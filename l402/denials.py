@@ -99,7 +99,7 @@ class Denial:
         response = jsonify(self.body)
         response.status_code = self.status
         response.headers["Cache-Control"] = "no-store"
-        response.vary.add("Authorization")
+        response.headers["Vary"] = "Authorization"
         if self.balance is not None:
             response.headers[BALANCE] = str(self.balance)
         if self.challenge:

@@ -4,10 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from flask_limiter import Limiter
 from sqlalchemy.engine import make_url
 
 from l402 import routes
@@ -24,6 +23,9 @@ from l402.rates import make_rates
 from l402.settings import Settings
 from l402.store import Store
 from l402.terms import SAT
+
+if TYPE_CHECKING:
+    from flask_limiter import Limiter
 
 _log = logging.getLogger("l402")
 #: Most clients refuse by default to pay more than this for one request, satoshis.
@@ -45,7 +47,7 @@ class L402:
         self,
         app: Flask | None = None,
         *,
-        limiter: Limiter | None = None,
+        limiter: "Limiter | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limiter, self._clock = limiter, clock

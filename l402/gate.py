@@ -18,20 +18,18 @@ from flask import Flask, Response
 
 from l402 import routes
 from l402.accounts import REPEATED, UNRECORDED, Accounts, Outcome
-from l402.cache import VerifiedTokens, concerned
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, Invalid, Malformed, RateError
+from l402.holders import Holders
 from l402.issuer import Issuer, Refused
 from l402.limits import Limits
 from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
 from l402.prices import Prices, Quote, Today
-from l402.protocol import authorization, token
 from l402.protocol.keys import KeyRing
 from l402.protocol.token import CREDIT, PASS, Token
 from l402.store import Store
 from l402.store.replies import Call
-from l402.store.revocations import Revoked
 from l402.sync import MAX_AGE, Sync
 from l402.terms import SAT, Terms
 from l402.validation import rejection
@@ -68,8 +66,8 @@ class Gate:
     ) -> None:
         self.sender, self.defaults, self.keys = sender, defaults, keys
         self.desk, self.store, self.limits, self.clock = desk, store, limits, clock
-        self.prices, self.verified = prices, VerifiedTokens()
-        self.sync = Sync(store, self._evict, prices.learn, grace)
+        self.prices, self.holders = prices, Holders(keys, limits, prices)
+        self.sync = Sync(store, self.holders.forget, prices.learn, grace)
         self.accounts = Accounts(
             sender=sender,
             store=store,
@@ -128,12 +126,12 @@ class Gate:
         if not fresh and self.sync.unread:
             return UNRECORDED  # what is free in the code may have a price
         now = self.clock()
-        if header and fresh and (again := self._again(header, terms, now)) is not None:
+        if header and fresh and (again := self.holders.again(header, terms, now)) is not None:
             return again
         if self.prices.free(terms):
             return rejection(terms.validate) or CurrentPayment(None)
         try:
-            tokens, reason = self.authentic(header), Reason.NO_CREDENTIAL
+            tokens, reason = self.holders.authentic(header), Reason.NO_CREDENTIAL
         except Malformed as error:
             return Denial(Reason.MALFORMED, detail=str(error))
         except Invalid:
@@ -147,28 +145,6 @@ class Gate:
         if wait := self.limits.admit_challenge(address):
             return Denial(Reason.CHALLENGES_LIMITED, retry_after=wait)
         return rejection(terms.validate) or self._offer(refused, terms, Today(self.prices, terms))
-
-    def authentic(self, header: str | None) -> tuple[Token, ...]:
-        """Return the tokens of a header that are ours and paid for; none if it shows none.
-
-        :raises Malformed: no credential in it has the right form
-        :raises Invalid: it shows credentials, and none is authentic
-        """
-        if header is None:
-            return ()
-        if (known := self.verified.get(header)) is not None:
-            return known
-        tokens, fault = [], None
-        for credential in authorization.parse(header):
-            try:
-                tokens.append(token.verify(self.keys, credential))
-            except (Invalid, Malformed) as error:
-                fault = error if fault is None or isinstance(error, Invalid) else fault
-        if fault and not tokens:
-            raise fault
-        if tokens:
-            self.verified.put(header, tuple(tokens))
-        return tuple(tokens)
 
     def exhausted(
         self, terms: Terms, payment: CurrentPayment, error: CreditExhausted, address: str | None
@@ -191,18 +167,6 @@ class Gate:
         """Note that a paid request was answered with a success."""
         if payment.token:
             self.sync.count_use(payment.token.token_id, self.clock())
-
-    def _again(self, header: str, terms: Terms, now: float) -> Outcome | None:
-        """Judge a pass that has opened this before, unless anything but its limit has changed."""
-        tokens = self.verified.get(header)
-        if tokens is None or len(tokens) != 1 or (opened := tokens[0].opened.get(terms)) is None:
-            return None
-        shown, (until, ends, edition) = tokens[0], opened
-        if now >= until or edition is not self.prices.edition or not shown.booked:
-            return None
-        if wait := self.limits.admit(shown.token_id, terms.rates, terms.endpoint):
-            return Denial(Reason.RATE_LIMITED, retry_after=wait)
-        return CurrentPayment(shown, terms.service, shown.grant.msat, ends)
 
     def _open(
         self,
@@ -256,9 +220,7 @@ class Gate:
             return CurrentPayment(None)
         outcome = self.accounts.open(shown, terms, msat, now, call)
         if terms.kind == PASS and isinstance(outcome, CurrentPayment):
-            constant = self.prices.constant(terms)
-            if until := terms.opened_until(shown, constant, now):
-                shown.opened[terms] = until, outcome.ends, edition
+            self.holders.note(shown, terms, outcome, edition, now)
         return outcome
 
     def _before(
@@ -281,8 +243,3 @@ class Gate:
         except RateError as error:
             return Denial(Reason.RATE_UNAVAILABLE, retry_after=error.retry_after)
         return self.issuer.offer(refused, terms, quote) if quote.msat else CurrentPayment(None)
-
-    def _evict(self, revoked: Sequence[Revoked]) -> None:
-        """Have revoked tokens ask the record again; it refuses them."""
-        if revoked:
-            self.verified.evict(concerned(revoked))

@@ -8,7 +8,6 @@ Callers are counted after they are authenticated, by token id: garbage cannot fi
 and strangers cannot drain a bucket. Challenges are counted by address, since each costs an invoice.
 """
 
-import ipaddress
 import logging
 import math
 import time
@@ -17,17 +16,20 @@ from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import limits.errors
 import limits.storage
 from flask import Flask
-from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
+from l402.addresses import place
 from l402.errors import ConfigurationError
 from l402.memory import SCHEME, BoundedMemoryStorage
+
+if TYPE_CHECKING:
+    from flask_limiter import Limiter
 
 
 class Rate(RateLimitItem):
@@ -52,6 +54,14 @@ class Rate(RateLimitItem):
 
 
 Rates = tuple[Rate, ...]
+
+
+class Bucket(NamedTuple):
+    """What is counted together, and how much of it is let through; `key` names it."""
+
+    rates: Rates
+    key: str
+
 
 _STORAGE_KEYS = (
     "RATELIMIT_STORAGE_URI",
@@ -111,11 +121,19 @@ class Limits:
     def _fallback(self) -> RateLimiter:
         return FixedWindowRateLimiter(BoundedMemoryStorage())
 
-    def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
-        """Count a request of a token: in its own bucket, or in one for the endpoint alone."""
+    def bucket(self, token_id: bytes, rates: Rates | None, endpoint: str) -> Bucket:
+        """Return a token's own bucket, or with `rates` of the view's own one for the endpoint."""
         if rates is None:
-            return self._hit(self.token, f"token/{token_id.hex()}")
-        return self._hit(rates, f"view/{token_id.hex()}/{endpoint}")
+            return Bucket(self.token, f"token/{token_id.hex()}")
+        return Bucket(rates, f"view/{token_id.hex()}/{endpoint}")
+
+    def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
+        """Count a request of a token in its bucket."""
+        return self.count(self.bucket(token_id, rates, endpoint))
+
+    def count(self, bucket: Bucket) -> int:
+        """Count a request in a bucket."""
+        return self._hit(*bucket)
 
     def admit_challenge(self, address: str | None) -> int:
         """Count a challenge against its address, and against the total over all.
@@ -124,13 +142,13 @@ class Limits:
         """
         return (
             self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE, count=False)
-            or self._hit(self.challenge, f"challenge/{bucket(address)}", share=_FALLBACK_SHARE)
+            or self._hit(self.challenge, f"challenge/{place(address)}", share=_FALLBACK_SHARE)
             or self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE)
         )
 
     def admit_inquiry(self, address: str | None) -> int:
         """Count a question about a credential's state against its address."""
-        return self._hit(self.challenge, f"inquiry/{bucket(address)}", share=_FALLBACK_SHARE)
+        return self._hit(self.challenge, f"inquiry/{place(address)}", share=_FALLBACK_SHARE)
 
     def probe(self) -> str | None:
         """Count once, and name the storage that did; None for this process's memory.
@@ -165,32 +183,7 @@ class Limits:
         return _wait(self._fallback, shared, key, count)
 
 
-def bucket(address: str | None) -> str:
-    """Return what an address is counted as: itself for IPv4, its /64 for IPv6.
-
-    No address at all, as on a unix socket, is one bucket for all: an empty key would not be
-    counted.
-    """
-    try:
-        ip = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, 64), strict=False))
-
-
-def is_loopback(address: str | None) -> bool:
-    """Tell whether an address is literally one of this machine's; none at all is not."""
-    try:
-        return ipaddress.ip_address(address or "").is_loopback
-    except ValueError:
-        return False
-
-
-def host_limiter(limiter: Limiter) -> Callable[[], RateLimiter]:
+def host_limiter(limiter: "Limiter") -> Callable[[], RateLimiter]:
     """Return how to reach the counter of a host's Limiter, which may be initialised later."""
     return lambda: limiter.limiter
 
@@ -203,6 +196,8 @@ def private_limiter(
     making = Lock()
 
     def make() -> RateLimiter:
+        from flask_limiter import Limiter  # not before the first request
+
         app = Flask("l402.limits")
         app.config.update({key: config[key] for key in _STORAGE_KEYS if key in config})
         uri = storage_uri or app.config.get("RATELIMIT_STORAGE_URI") or _default(app.config)

@@ -15,10 +15,10 @@ from werkzeug.exceptions import HTTPException
 
 from l402 import idempotency, signals, streams
 from l402.accounts import UNRECORDED, Outcome
+from l402.addresses import is_loopback
 from l402.denials import BALANCE, Denial, Reason
 from l402.errors import ConfigurationError, CreditExhausted, Malformed, StoreError
 from l402.gate import Gate
-from l402.limits import is_loopback
 from l402.metering import Tally
 from l402.offer import Price, offered
 from l402.payment import CurrentPayment, bind, claim

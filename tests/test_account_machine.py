@@ -148,7 +148,7 @@ class Process:
 
     def die(self) -> None:
         """Begin anew, with nothing in memory and a lease of its own."""
-        self.gate.verified = VerifiedTokens()
+        self.gate.holders.verified = VerifiedTokens()
         self.gate.store.uses = Uses(self.gate.store.db)
 
     def close(self) -> None:

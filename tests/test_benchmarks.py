@@ -1,5 +1,6 @@
 """The benchmarks' own parts: what is kept, compared and drawn. Nothing is timed here."""
 
+import shutil
 from xml.etree import ElementTree
 
 import pytest
@@ -61,10 +62,13 @@ def test_every_sale_is_measured_and_shown(database, tmp_path, monkeypatch):
     run.write(tmp_path / "latest.json")
     page = tmp_path / "performance.md"
     page.write_text("before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n")
+    readme = shutil.copy(page, tmp_path / "README.md")
     for name in ("LATEST", "DOCS"):
         monkeypatch.setattr(docs, name, tmp_path)
+    monkeypatch.setattr(docs, "README", readme)
     monkeypatch.setattr(docs, "BASELINE", tmp_path / "baseline.json")
     docs.publish()
     before, table, after = page.read_text().partition("| in process, SQLite |")
     assert (before[:6], bool(table), after[-6:]) == ("before", True, "after\n")
     assert (tmp_path / "performance-calls.svg").exists()
+    assert "| start: import l402 | 50 ms | ≤ 60 |" in readme.read_text()

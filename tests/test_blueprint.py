@@ -23,7 +23,7 @@ def test_a_holder_sees_the_credentials_state(app: Flask) -> None:
     assert response.headers["Cache-Control"] == "no-store"
     gate = app.extensions["l402"]
     assert response.json == {
-        "token_id": gate.authentic(authorization)[0].token_id.hex(),
+        "token_id": gate.holders.authentic(authorization)[0].token_id.hex(),
         "service": "shop", "kind": "pass", "network": "simulated", "paid_msat": 10_000,
         "issued_at": 1_800_000_000, "ends_at": 1_800_004_200, "ends_in": "1 h 10 min",
         "expired": False, "revoked": False, "uses": 2,
@@ -40,7 +40,7 @@ def test_expired_and_revoked_credentials_have_a_state_too(
     gate = app.extensions["l402"]
     authorization = f"L402 {challenge[1]}:{gate.desk.node.settle(challenge[2]).hex()}"
     assert ask(app, authorization, "/l402/credential").json["uses"] == 0
-    token_id = gate.authentic(authorization)[0].token_id.hex()
+    token_id = gate.holders.authentic(authorization)[0].token_id.hex()
     gate.store.revocations.revoke("token", token_id)
     clock.now += 86400
     state = ask(app, authorization, "/l402/credential").json

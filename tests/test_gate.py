@@ -212,7 +212,7 @@ def test_a_revoked_token_gets_a_challenge_at_once_in_this_process(
     """Once the process has read the revocation, which it does within a second, it refuses."""
     _client, authorization = buy(app)
     gate = app.extensions["l402"]
-    token_id = gate.authentic(authorization)[0].token_id
+    token_id = gate.holders.authentic(authorization)[0].token_id
     gate.store.revocations.revoke("token", token_id.hex(), why="test")
     gate.sync._read_at = float("-inf")  # a second has passed
     response = ask(app, authorization)
@@ -337,7 +337,7 @@ def test_strict_asks_the_node_once_per_payment(
         assert response.json["reason"] == reason
     else:
         before = len(asked)
-        gate.verified.evict(lambda _: True)
+        gate.holders.verified.evict(lambda _: True)
         assert client.get("/quote").status_code == 200
         assert len(asked) == before
 
@@ -452,8 +452,8 @@ def test_a_forked_child_asks_the_record_again(app: Flask) -> None:
 
     _, authorization = buy(app)
     gate = app.extensions["l402"]
-    gate.store.revocations.revoke("token", gate.authentic(authorization)[0].token_id.hex())
-    with gate.verified._lock:
+    gate.store.revocations.revoke("token", gate.holders.authentic(authorization)[0].token_id.hex())
+    with gate.holders.verified._lock:
         child = os.fork()
         if child == 0:
             os._exit(0 if ask(app, authorization).status_code == 402 else 1)

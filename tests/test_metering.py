@@ -737,11 +737,11 @@ def test_a_store_that_fails_in_mid_stream(shop: Shop, monkeypatch: pytest.Monkey
     answer, chunks = shop.stream("/sse/9")
     next(chunks)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.gate.store.db, "write", fail)
+        patch.setattr(shop.gate.store.db, "alone", fail)
         with pytest.raises(StoreUnavailable):
             next(chunks)
         answer.close()

@@ -153,7 +153,7 @@ def test_a_views_failure_is_passed_through_and_not_counted(app: Flask, code: int
     _client, authorization = buy(app)
     gate = app.extensions["l402"]
     gate.sync.flush()
-    token_id = gate.authentic(authorization)[0].token_id
+    token_id = gate.holders.authentic(authorization)[0].token_id
     before = gate.store.credentials.state(token_id).uses
     assert ask(app, authorization, f"/status/{code}").status_code == code
     assert ask(app, authorization, "/status/201").status_code == 201

@@ -160,7 +160,7 @@ def test_a_pass_is_good_to_any_token_of_its_account_without_a_rate(shop, payer, 
     market.price = RuntimeError("the market is shut")
     clock.now += INVOICE_EXPIRY + WAY_BACK + 600
     assert [payer.get(path).status_code for path in ("/pass", "/two", "/one")] == [200, 200, 503]
-    (shown,) = shop.extensions["l402"].authentic(payer.authorization)
+    (shown,) = shop.extensions["l402"].holders.authentic(payer.authorization)
     shop.extensions["l402"].store.revocations.revoke("token", shown.token_id.hex())
     shop.extensions["l402"].sync._read_at = float("-inf")  # a second has passed
     assert [payer.get(path).status_code for path in ("/pass", "/two")] == [503, 503]

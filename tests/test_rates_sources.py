@@ -11,7 +11,8 @@ from support.http_servers import http_answer, serving
 
 from l402.errors import ConfigurationError, RateError
 from l402.rates import url as rate_url
-from l402.rates.sources import Called, Panel
+from l402.rates.panel import Panel
+from l402.rates.sources import Called
 
 SPREAD = Decimal("0.02")
 CANARY = "canary-5ec2e7"

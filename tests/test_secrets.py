@@ -128,7 +128,7 @@ def test_a_revoked_token_is_not_repeated(shop: Flask, ears: Ears) -> None:
     shown = bought(shop)
     ears.forget()
     gate = shop.extensions["l402"]
-    gate.store.revocations.revoke("token", gate.authentic(shown)[0].token_id.hex())
+    gate.store.revocations.revoke("token", gate.holders.authentic(shown)[0].token_id.hex())
     assert ask(shop, shown).json["reason"] == "revoked"
     ears.assert_silent_of([*of(shown), SECRET, OLDER])
 
@@ -206,7 +206,7 @@ def parts(app: Flask, shown: str) -> dict[str, Any]:
         "database": gate.store.db,
         "limits": gate.limits,
         "sync": gate.sync,
-        "verified": gate.verified,
+        "verified": gate.holders.verified,
         "defaults": gate.defaults,
         "credential": credential,
         "token": valid,

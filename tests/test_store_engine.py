@@ -11,13 +11,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Text, event, text
 from support.postgres import PostgresServer, free_port
-from support.sales import NOW, payment_hash, sale
+from support.sales import NOW, credit, order, payment_hash, sale
 from support.wires import Silent, Wire
 
 from l402.errors import ConfigurationError, SchemaOutdated, StoreError, StoreUnavailable
 from l402.store import Standing, Store, migrate
+from l402.store.driver import Statement
 from l402.store.faults import Interrupted
 from l402.store.tables import VERSION_TABLE
 
@@ -466,6 +467,64 @@ def test_lock_held_by_another(postgres_url: str) -> None:
             assert "timeout" in str(failure(lambda: store.payments.admit(sale(), NOW)))
             connection.rollback()
         assert store.payments.admit(sale(), NOW).first
+
+
+@pytest.mark.postgres
+@pytest.mark.usefixtures("impatient")
+def test_balance_held_by_another(postgres_url: str) -> None:
+    """A call whose balance another transaction holds for ever is given up in good time."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store, closing(Store(postgres_url)) as other:
+        store.payments.admit(credit(store), NOW)
+        store.uses.reserve(asked := order(), NOW)
+        (session,) = store.db.fetch(_SESSION)
+        with other.db.write() as connection:
+            connection.execute(text("SELECT * FROM l402_credit FOR UPDATE"))
+            assert "statement timeout" in str(failure(lambda: store.uses.reserve(order(), NOW)))
+            assert "statement timeout" in str(failure(lambda: store.uses.take(asked.use_id)))
+        assert store.db.fetch(_SESSION) == [session]  # nothing was hung up for it
+        store.uses.reserve(asked := order(), NOW)
+        assert store.uses.take(asked.use_id) == 6_000
+
+
+_SESSION = text("SELECT pg_backend_pid()")
+_COMMIT = Statement(
+    text(
+        "SELECT current_setting('synchronous_commit') AS waits,"
+        " current_setting('statement_timeout') AS most"
+    ).columns(waits=Text, most=Text)
+)
+
+
+@pytest.mark.postgres
+def test_settings_of_one_transaction(postgres_url: str) -> None:
+    """What a transaction is told about its limits and its commit holds for that one alone."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store:
+        assert store.db.alone(_COMMIT, {}, may_be_lost=True) == ("off", "1500ms")
+        assert store.db.alone(_COMMIT, {}) == ("on", "1500ms")
+        with store.db.read() as connection:
+            assert _COMMIT.run(connection, {}) == ("on", "0")
+
+
+@pytest.mark.postgres
+def test_sessions_that_change(postgres_url: str) -> None:
+    """Sessions that do not have a statement yet, or have it from another, are no hindrance.
+
+    A pooler that gives each transaction another session looks like this.
+    """
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store:
+        store.payments.admit(credit(store), NOW)
+        store.uses.reserve(order(msat=1), NOW)  # writes the lease
+        for number in range(3):
+            asked = order(msat=1_000)
+            assert store.uses.reserve(asked, NOW).balance == 9_999 - 1_000 * (number + 1)
+            with store.db.connection() as connection:
+                connection.exec_driver_sql("DEALLOCATE ALL")
+            assert store.uses.take(asked.use_id) == 9_999 - 1_000 * (number + 1)
+            with store.db.connection() as connection:
+                connection.connection.driver_connection.prepared.clear()
 
 
 @pytest.mark.postgres

@@ -7,13 +7,13 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from support.books import damage
 from support.redemptions import totals
 from support.sales import ISSUED, NOW, credit, order, token_id
 
 from l402.errors import StoreUnavailable
-from l402.store import Store
+from l402.store import Store, meters, migrate
 from l402.store.audit import Audit, Difference
 from l402.store.faults import Interrupted
 from l402.store.meters import Extended
@@ -252,6 +252,30 @@ def test_all_at_once(store: Store) -> None:
         owned, booked = totals(store)
         assert owned == booked
         assert store.db.fetch(select(use)) == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("end", "left"), [("take", 8_100), ("release", 10_000)])
+def test_ended_while_it_grows(postgres_url: str, end: str, left: int) -> None:
+    """Whoever ends a use that is just being extended waits for that, and ends all of it."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store, ThreadPoolExecutor(1) as pool:
+        store.payments.admit(credit(store), NOW)
+        asked = reserved(store)
+        options = {"msat": 1_900} if end == "take" else {}
+        with store.db.write() as connection:
+            meters.extend(connection, asked, 2_000, 1_000, 3_000, NOW)
+            job = pool.submit(getattr(store.uses, end), asked.use_id, **options)
+            while not store.db.fetch(_WAITING):
+                assert not job.done()
+        assert job.result(20) == left
+        assert balance(store) == (left, 0)
+
+
+_WAITING = text(
+    "SELECT pid FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 
 
 def test_more_charged_than_held_is_found(funded: Store) -> None:

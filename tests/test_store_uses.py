@@ -32,7 +32,9 @@ pytest_plugins = ["support.databases"]
 SPAWN = redemptions.SPAWN
 ROUNDS = int(os.environ.get("L402_TEST_RACES", "30"))
 REDEMPTIONS = int(os.environ.get("L402_TEST_REDEMPTIONS", "2000"))
+CHAINED = min(REDEMPTIONS, 1000)  # a broken chain shows after two or three
 SERIALIZABLE = "?options=-c%20default_transaction_isolation%3Dserializable"
+ALONE = b"SET LOCAL"  # begins what is a transaction of its own
 END = datetime.fromtimestamp(ISSUED + 4200, UTC)
 
 
@@ -228,7 +230,7 @@ def test_failed_resolution(funded: Store, monkeypatch: pytest.MonkeyPatch) -> No
         raise StoreUnavailable("down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(funded.db, "write", fail)
+        patch.setattr(funded.db, "alone", fail)
         with pytest.raises(StoreUnavailable, match="down"):
             funded.uses.take(asked.use_id)
         assert funded.uses.holds()
@@ -358,6 +360,30 @@ def test_conservation(database_url: str) -> None:
         assert audited.written_off == 0
 
 
+def chained(url: str, accounts: int) -> None:
+    migrate.upgrade(url.partition("?")[0])
+    redemptions.sell(url, accounts, CHAINED * PRICE)
+    for job in redemptions.redeem_together(url, CHAINED, accounts):
+        job.get(timeout=120)
+    with closing(Store(url)) as store:
+        owned: Counter[str] = Counter()
+        for each in store.ledger.entries():
+            assert each.balance_before == owned[each.token_id]
+            owned[each.token_id] = each.balance_after
+        assert owned.total() == totals(store)[0]
+
+
+def test_chain(database_url: str) -> None:
+    """However many processes draw on one account, its entries follow from each other."""
+    chained(database_url, 1)
+
+
+@pytest.mark.postgres
+def test_chain_serializable(postgres_url: str) -> None:
+    """The same holds at SERIALIZABLE, where what had to wait for another runs again."""
+    chained(postgres_url + SERIALIZABLE, 16)
+
+
 # --- processes that die
 
 
@@ -443,12 +469,13 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     wire.cut(b"COMMIT\0", after=after)
     assert store.payments.admit(credit(store, 2, token_id=token_id(1)), NOW).first is not after
     assert balance(store) == (20_000, 0)
-    wire.cut(b"COMMIT\0", after=after)
+    wire.cut(b"COMMIT\0", after=after)  # the first use comes with a lease
     assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 18_000, END)
-    wire.cut(b"COMMIT\0", after=after)
+    wire.cut(ALONE, after=after)
     assert store.uses.take(asked.use_id) == 18_000
-    store.uses.reserve(asked := order(), NOW)
-    wire.cut(b"COMMIT\0", after=after)
+    wire.cut(ALONE, after=after)
+    assert store.uses.reserve(asked := order(), NOW) == Reserved(asked.use_id, 16_000, END)
+    wire.cut(ALONE, after=after)
     assert store.uses.release(asked.use_id) == (None if after else 18_000)
     assert balance(store) == (18_000, 0)
     store.uses.reserve(asked := order(msat=17_000), NOW)
@@ -465,6 +492,19 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     owned, booked = totals(store)
     assert owned == booked == 17_500
     assert not store.uses._unsure
+
+
+@pytest.mark.postgres
+def test_alone_is_one_exchange(wired: tuple[Store, Wire]) -> None:
+    """What a call changes is sent at once, and done with by the time that the server answers."""
+    store, wire = wired
+    store.uses.reserve(order(), NOW)
+    asked = wire.asked
+    store.uses.reserve(taken := order(), NOW)
+    store.uses.take(taken.use_id)
+    store.uses.reserve(given_back := order(), NOW)
+    store.uses.release(given_back.use_id)
+    assert wire.asked - asked == 4
 
 
 @pytest.mark.postgres

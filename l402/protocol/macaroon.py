@@ -1,8 +1,9 @@
 """Macaroons in the V2 binary format, as Go's ``macaroon.v2`` and pymacaroons write them.
 
-Minting is pymacaroons' work. Parsing and checking are here, strict and without callbacks: its
-parser takes trailing bytes and raises whatever it stumbles over, and its verifier runs predicates
-before it has looked at the signature. The tests hold both against it.
+pymacaroons writes them down. The signature, which minting and checking share, and the parser are
+here, strict and without callbacks: its parser takes trailing bytes and raises whatever it stumbles
+over, and its verifier runs predicates before it has looked at the signature. The tests hold all of
+it against pymacaroons.
 
 A packet is ``type, length, bytes`` (type and length are varints), a section ends with type 0::
 
@@ -10,11 +11,13 @@ A packet is ``type, length, bytes`` (type and length are varints), a section end
 """
 
 import hmac
-from collections.abc import Sequence
+from binascii import hexlify
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
-from pymacaroons import MACAROON_V2
+from pymacaroons import MACAROON_V2, Caveat
 from pymacaroons import Macaroon as _PyMacaroon
 from pymacaroons.serializers import BinarySerializer
 
@@ -41,19 +44,19 @@ class Macaroon:
 
     def signed_by(self, root_key: bytes) -> bool:
         """Tell whether the signature ends the HMAC chain that begins with `root_key`."""
-        link = hmac_sha256(hmac_sha256(_KEY_GENERATOR, root_key), self.identifier)
-        for caveat in self.caveats:
-            link = hmac_sha256(link, caveat.encode())
-        return hmac.compare_digest(link, self.signature)
+        signature = _signature(root_key, self.identifier, self.caveats)
+        return hmac.compare_digest(signature, self.signature)
 
 
 def mint(root_key: bytes, identifier: bytes, caveats: Sequence[str]) -> bytes:
     """Sign `caveats`, in their order, and return the V2 binary macaroon."""
     macaroon = _PyMacaroon(
-        location=LOCATION, identifier=identifier, key=root_key, version=MACAROON_V2
+        location=LOCATION,
+        identifier=identifier,
+        signature=hexlify(_signature(root_key, identifier, caveats)),
+        caveats=[_first_party(caveat) for caveat in caveats],
+        version=MACAROON_V2,
     )
-    for caveat in caveats:
-        macaroon.add_first_party_caveat(caveat)
     raw: bytes = BinarySerializer().serialize_raw(macaroon)
     return raw
 
@@ -82,6 +85,19 @@ def parse(raw: bytes) -> Macaroon:
     if len(signature) != sha256().digest_size or reader.position != len(raw):
         raise Invalid("the macaroon does not end with a signature of 32 bytes")
     return Macaroon(identifier, tuple(caveats), signature)
+
+
+def _signature(root_key: bytes, identifier: bytes, caveats: Iterable[str]) -> bytes:
+    """Follow the chain: each caveat is signed with the signature over all before it."""
+    link = hmac_sha256(hmac_sha256(_KEY_GENERATOR, root_key), identifier)
+    for caveat in caveats:
+        link = hmac_sha256(link, caveat.encode())
+    return link
+
+
+@lru_cache(maxsize=256)  # nearly all that are minted say what others said just now
+def _first_party(caveat: str) -> Caveat:
+    return Caveat(caveat_id=caveat, version=MACAROON_V2)
 
 
 class _Reader:

@@ -11,7 +11,7 @@ from l402.errors import ConfigurationError, RateError
 from l402.rates.feed import Feed
 from l402.rates.money import Money
 from l402.rates.rate import Rate, bitcoin_price
-from l402.rates.sources import Called, Panel, Source
+from l402.rates.sources import Called, Source
 
 __all__ = ["Money", "Rate", "Rates", "make_rates"]
 
@@ -55,6 +55,8 @@ def make_rates(
     if setting is None or isinstance(setting, Mapping):
         return _Fixed(setting or {}, clock)
     if isinstance(setting, list | tuple):
+        from l402.rates.panel import Panel  # the only one that asks the network, by requests
+
         return _Read(Panel(setting, spread), max_age, clock)
     if callable(setting) and not iscoroutinefunction(setting):
         return _Read(Called(setting), max_age, clock)

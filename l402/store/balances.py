@@ -5,7 +5,6 @@ an account's entries a chain in the order of their ids.
 """
 
 import secrets
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -40,7 +39,8 @@ _MOVE = Statement(
     )
     .returning(credit.c.balance, credit.c.reserved)
 )
-_RESERVE = Statement(
+#: Sets `msat` aside if there is as much and it has not ended.
+RESERVE = (
     update(credit)
     .where(
         *_BALANCE,
@@ -63,11 +63,6 @@ def look(connection: Connection, account: Account) -> Any:
 def lock(connection: Connection, account: Account) -> Any:
     """Give the row of a balance, or None, that nobody else changes before the commit."""
     return _LOCK.run(connection, _named(account))
-
-
-def reserve(connection: Connection, account: Account, msat: int, now: datetime) -> Any:
-    """Set `msat` aside if there is as much and it has not ended: (balance, ends_at), or None."""
-    return _RESERVE.run(connection, {**_named(account), "msat": msat, "now": now})
 
 
 def move(

@@ -7,7 +7,7 @@ would cost five times what SQLite itself takes.
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from sqlite3 import SQLITE_BUSY, OperationalError
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
@@ -15,6 +15,17 @@ from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.expression import Delete, Insert, Select, TextClause, Update
 
 _Convert = Callable[[Any], Any]
+
+
+#: Runs a text with its parameters on a driver's connection, and gives the rows.
+Ask = Callable[[Any, str, Any], list[Any]]
+
+
+def ask(driver: Any, sql: str, parameters: Any) -> list[Any]:
+    """Ask a driver as usual."""
+    cursor = driver.execute(sql, parameters)
+    # To the last row, or SQLite would call the statement unfinished at the commit.
+    return cursor.fetchall() if cursor.description else []
 
 
 class _Compiled(NamedTuple):
@@ -26,6 +37,13 @@ class _Compiled(NamedTuple):
     converts: tuple[tuple[int, _Convert], ...]
 
 
+class Runs(Protocol):
+    """What changes the record within a transaction: a statement, or several."""
+
+    def run(self, connection: Connection, values: Mapping[str, Any], ask: Ask = ask) -> Any:
+        """Run it, and give its first row, or None."""
+
+
 class Statement:
     """A statement whose parameters are all named, compiled once for each database."""
 
@@ -33,8 +51,10 @@ class Statement:
         self._core = core
         self._compiled: dict[str, _Compiled] = {}
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+    def run(self, connection: Connection, values: Mapping[str, Any], ask: Ask = ask) -> Any:
         """Run it within a transaction, and give its first row, or None.
+
+        `ask` is how the driver is asked, if not as usual.
 
         :raises DBAPIError: as SQLAlchemy would
         """
@@ -49,7 +69,7 @@ class Statement:
         parameters: Any = given
         if not compiled.by_position:
             parameters = dict(zip(compiled.names, given, strict=True))
-        rows = execute(connection, compiled.sql, parameters)
+        rows = execute(connection, compiled.sql, parameters, ask)
         if not rows:
             return None
         first = list(rows[0])
@@ -58,16 +78,14 @@ class Statement:
         return compiled.row(*first)
 
 
-def execute(connection: Connection, sql: str, parameters: Any = ()) -> list[Any]:
+def execute(connection: Connection, sql: str, parameters: Any = (), ask: Ask = ask) -> list[Any]:
     """Run a text on the driver's own connection, and give its rows.
 
     :raises DBAPIError: as SQLAlchemy would; a connection that broke is replaced
     """
     driver: Any = connection.connection.dbapi_connection
     try:
-        cursor = driver.execute(sql, parameters)
-        # To the last row, or SQLite would call the statement unfinished at the commit.
-        return cursor.fetchall() if cursor.description else []
+        return ask(driver, sql, parameters)
     except connection.dialect.loaded_dbapi.Error as error:
         lost = connection.dialect.is_disconnect(error, driver, None)
         if lost:

@@ -13,6 +13,7 @@ from sqlalchemy import Executable, Row, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from l402.store.driver import Runs
 from l402.store.faults import Interrupted, outdated, told
 from l402.store.sqlite import SQLite
 from l402.store.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
@@ -41,6 +42,7 @@ class _Engines(Protocol):
     def snapshot(self, patience: float) -> AbstractContextManager[Connection]: ...
     def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
     def confirm(self) -> None: ...
+    def alone(self, step: Runs, values: Mapping[str, Any], may_be_lost: bool) -> Any: ...
     def close(self) -> None: ...
     def before_fork(self) -> None: ...
     def after_fork(self, child: bool) -> None: ...
@@ -109,6 +111,18 @@ class Database:
         self._check()
         with self._telling(), self._engines.write(durable) as connection:
             yield connection
+
+    def alone(self, step: Runs, values: Mapping[str, Any], *, may_be_lost: bool = False) -> Any:
+        """Run a step as a transaction of its own, and give its first row, or None.
+
+        `may_be_lost`: the commit need not be on the disk yet. A server that crashes may forget it,
+        but then also whatever was committed after it.
+
+        :raises StoreError: as `read`; it is then undone, or its outcome unknown
+        """
+        self._check()
+        with self._telling():
+            return self._engines.alone(step, values, may_be_lost)
 
     def fetch(
         self, statement: Executable, parameters: Mapping[str, Any] = _NONE

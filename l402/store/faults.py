@@ -9,7 +9,9 @@ from l402.store.url import shown
 
 _UPGRADE = "run `flask l402 upgrade` with this release"
 _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
-_LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+#: Serialization failure, deadlock; and a check: Postgres makes it of a row as the statement first
+#: saw it, before it waits for whoever is changing that row.
+_LOST_A_RACE = frozenset({"40001", "40P01", "23514"})
 _MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
 
 

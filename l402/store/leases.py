@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select
 
 from l402.store.clock import DatabaseNow
-from l402.store.driver import Statement
+from l402.store.engine import Database
 from l402.store.tables import Key, insertion, lease, use
 
 #: How long a process may be silent before its uses are given back.
@@ -39,13 +39,12 @@ LAPSED_OF = LAPSED.where(use.c.token_id == bindparam("token", type_=Key))
 OWN = select(use.c.use_id).where(use.c.process == bindparam("process", type_=Key))
 
 #: Ends a use, whoever is first; the second one only while its process is silent.
-_RESOLVE = (
+RESOLVE = (
     delete(use)
     .where(use.c.use_id == bindparam("own", type_=Key))
     .returning(*use.c["use_id", "token_id", "service", "endpoint", "method", "msat", "charged"])
 )
-RESOLVE = Statement(_RESOLVE)
-RESOLVE_LAPSED = Statement(_RESOLVE.where(~_LIVE))
+RESOLVE_LAPSED = RESOLVE.where(~_LIVE)
 
 #: The processes that are gone for good, and holding nothing.
 _HOLDS = exists().where(use.c.process == lease.c.process)
@@ -71,12 +70,18 @@ class Lease:
         expires_at = connection.execute(_NOW).scalar_one() + LEASE
         connection.execute(_WRITE, {"process": self.process, "expires_at": expires_at})
 
+    def renew(self, db: Database) -> None:
+        """Extend it from now on, in a transaction of its own."""
+        with db.write() as connection:
+            self.write(connection)
+
     def note(self, begun: float) -> None:
         """Remember that what was written at `begun`, by the monotonic clock, was committed."""
         self._written_at = max(self._written_at, begun)
 
 
-def end(connection: Connection, processes: list[str]) -> None:
+def end(db: Database, processes: list[str]) -> None:
     """Forget leases of processes that are gone."""
-    for process in processes:
-        connection.execute(_END, {"gone": process})
+    with db.write() as connection:
+        for process in processes:
+            connection.execute(_END, {"gone": process})

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from l402.errors import StoreUnavailable
 from l402.store import balances
 from l402.store.driver import Statement
+from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.orders import Order, Short
 from l402.store.tables import Key, use
@@ -52,12 +53,12 @@ def extend(
     return Extended(held + more, balance)
 
 
-def charge(connection: Connection, use_id: str, msat: int) -> None:
+def charge(db: Database, use_id: str, msat: int) -> None:
     """Note that a use was charged `msat` so far; whoever resolves it takes that.
 
     :raises StoreUnavailable: if the use is not in flight
     """
-    if _CHARGE.run(connection, {"own": use_id, "so_far": msat}) is None:
+    if db.alone(_CHARGE, {"own": use_id, "so_far": msat}) is None:
         raise _gone(use_id)
 
 

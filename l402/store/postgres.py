@@ -2,15 +2,19 @@
 
 A server that is stopped, or a network that swallows packets, never answers, and no setting of the
 server's helps against that. All of it works behind pgbouncer in transaction mode: no start-up
-options, no prepared statements, settings by transaction only.
+options, settings by transaction only, and no prepared statement is taken for granted.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
+from hashlib import sha256
 from typing import Any, cast
 
 import psycopg
+from psycopg import errors
 from psycopg.abc import RV, PQGen
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection
@@ -23,7 +27,10 @@ _BEGIN = (
     " SET LOCAL idle_in_transaction_session_timeout = {idle:.0f}"
 )
 
-
+#: The like for a transaction of one statement. A plan that was made while a table was small is
+#: kept when it has grown, so it must not read all of it.
+_SETTINGS = "SET LOCAL statement_timeout = {statement:.0f}; SET LOCAL enable_seqscan = off; "
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 #: Its commit waits, as any other's, until standbys have all that was committed before it.
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'l402', '')"
 
@@ -39,6 +46,7 @@ class Bounded(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()  # the statements that its session has, as far as we know
         self.add_notice_handler(self._heed)
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
@@ -79,6 +87,9 @@ class Postgres:
         # The server gives up first: then a transaction that waited for a lock keeps its connection.
         # Its second limit frees the rows that a vanished host held.
         self._begin = _BEGIN.format(statement=patience * 750, idle=patience * 2000)
+        settings = _SETTINGS.format(statement=patience * 750)
+        self._alone = partial(_ask_alone, settings)
+        self._hasty = partial(_ask_alone, f"{settings}SET LOCAL synchronous_commit = off; ")
         self._writer = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -106,6 +117,15 @@ class Postgres:
         with self._snapshots.connect() as connection:
             _driver(connection).patience = patience
             yield connection
+
+    def alone(self, step: driver.Runs, values: Mapping[str, Any], may_be_lost: bool) -> Any:
+        """Run a statement as a transaction of its own, in one exchange with the server.
+
+        It is never idle within that, and no lock is held over the network.
+        """
+        with self._writer.connect() as connection:
+            _driver(connection).patience = self.patience
+            return step.run(connection, values, self._hasty if may_be_lost else self._alone)
 
     @contextmanager
     def write(self, durable: bool = False) -> Iterator[Connection]:
@@ -158,6 +178,43 @@ def _hosts(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     hosts = str(given.get("host", "")).split(",")
     ports = str(given.get("port", "")).split(",")
     return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
+
+
+def _ask_alone(settings: str, connection: Bounded, sql: str, parameters: Any) -> list[Any]:
+    """Run a statement as a transaction of its own, planned once for each session of the server."""
+    name, prepare, execute = _prepared(sql)
+    for _ in range(3):
+        known = name in connection.prepared
+        try:
+            rows = _exchange(connection, settings + prepare * (not known) + execute, parameters)
+        except errors.InvalidSqlStatementName:  # pgbouncer gave us another session
+            connection.prepared.discard(name)
+        except errors.DuplicatePreparedStatement:  # one in which somebody was before us
+            connection.prepared.add(name)
+        else:
+            connection.prepared.add(name)
+            return rows
+    return _exchange(connection, settings + sql, parameters)
+
+
+def _exchange(connection: Bounded, sql: str, parameters: Any) -> list[Any]:
+    """Send several statements together, which the server runs as one transaction."""
+    # Only a text without parameters may be of several, so ours are put in on this side.
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(sql, parameters)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
+
+
+@cache
+def _prepared(sql: str) -> tuple[str, str, str]:
+    """Name a statement after its text; give what prepares it and what runs it then."""
+    names = list(dict.fromkeys(_PLACEHOLDER.findall(sql)))
+    text = sql % {name: f"${number}" for number, name in enumerate(names, 1)}
+    own = f"l402_{sha256(text.encode()).hexdigest()[:24]}"
+    values = ", ".join(f"%({name})s" for name in names)
+    return own, f"PREPARE {own} AS {text}; ", f"EXECUTE {own}" + f" ({values})" * bool(names)
 
 
 def _driver(connection: Connection) -> Bounded:

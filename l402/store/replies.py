@@ -9,7 +9,19 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    literal_column,
+    not_,
+    null,
+    select,
+    update,
+)
 
 from l402.store.clock import DatabaseNow
 from l402.store.engine import Database
@@ -135,6 +147,16 @@ def forget(connection: Connection, use_id: str) -> None:
 def lose(connection: Connection, use_id: str) -> None:
     """Keep that a use was charged in part, and that its answer cannot be given again."""
     finish(connection, use_id, Answer(200, "[]", None))
+
+
+def unheld(found: CTE, uncharged: ColumnElement[bool]) -> tuple[CTE, CTE]:
+    """Forget or lose the key, as above, within the statement that gives the use `found` back."""
+    own = reply.c.use_id == found.c.use_id
+    told = {"status": literal_column("200"), "headers": literal_column("'[]'"), "body": null()}
+    return (
+        delete(reply).where(own, uncharged).cte("forgotten"),
+        update(reply).where(own, not_(uncharged)).values(told).cte("lost"),
+    )
 
 
 def _row(call: Call, token_id: str, use_id: str, now: datetime) -> dict[str, Any]:

@@ -8,7 +8,7 @@ handler, whose sleeps are what makes slow answers.
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from sqlite3 import Connection as DriverConnection
 from typing import Any
@@ -70,6 +70,11 @@ class SQLite:
             if not self.in_memory:
                 connection.exec_driver_sql("BEGIN")  # deferred; given back, it is rolled back
             yield connection
+
+    def alone(self, step: driver.Runs, values: Mapping[str, Any], may_be_lost: bool) -> Any:
+        """Run a step as a transaction of its own."""
+        with self.write() as connection:
+            return step.run(connection, values)
 
     @contextmanager
     def write(self, durable: bool = False) -> Iterator[Connection]:

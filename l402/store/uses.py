@@ -14,34 +14,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row
 
 from l402.errors import StoreError
 from l402.forks import in_child
-from l402.store import balances, leases, meters, replies, settlement
-from l402.store.clock import DatabaseNow
-from l402.store.driver import Statement
+from l402.store import balances, leases, meters, replies, settlement, steps
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.store.tables import Key, credit, use
 
 _log = logging.getLogger("l402.store")
 
-_ADD_USE = Statement(
-    insert(use)
-    .values(reserved_at=DatabaseNow(), **{name: bindparam(name) for name in (
-        "use_id", "token_id", "service", "endpoint", "method", "msat", "process",
-    )})
-    .inline()
-)  # fmt: skip
-_OWN = (
-    select(credit.c.balance, credit.c.ends_at)
-    .join(use, (use.c.token_id == credit.c.token_id) & (use.c.service == credit.c.service))
-    .where(use.c.use_id == bindparam("own", type_=Key))
-)
 _MOST_GIVEN_BACK = 20  # of one account's, in the time of one request
 
 
@@ -107,11 +92,7 @@ class Uses:
         :raises StoreError: if it could not be, or the use was given back meanwhile
         """
 
-        def note() -> None:
-            with self.db.write() as connection:
-                meters.charge(connection, use_id.hex(), msat)
-
-        self.db.run(note)
+        self.db.run(partial(meters.charge, self.db, use_id.hex(), msat))
 
     def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
         """Spend what was reserved, or `msat` of it, and give the balance; taking twice takes once.
@@ -122,17 +103,18 @@ class Uses:
         :raises StoreError: if it could not be taken; do not serve then, it will be given back
         """
         key, keyed = use_id.hex(), self._held.get(use_id)
+        values = {"own": key, "cost": msat}
 
         def spend() -> int:
+            if answer is None and (left := self.db.alone(steps.TAKE, values)):
+                return int(left.balance)
             with self.db.write() as connection:
-                found = leases.RESOLVE.run(connection, {"own": key})
-                if found is None:
+                left = steps.TAKE.run(connection, values)
+                if left is None:
                     return settlement.settle(connection, key, msat, keyed, answer)
-                cost = found.msat if msat is None else msat
-                balance = settlement.spend(connection, found, cost)
                 if answer is not None:
                     replies.finish(connection, key, answer)
-            return balance
+            return int(left.balance)
 
         with self._resolving(use_id):
             return self.db.run(spend)
@@ -161,7 +143,7 @@ class Uses:
         if self._held or self._reserved_lately:
             self._reserved_lately = False
             begun = time.monotonic()
-            self.db.run(self._write_lease)
+            self.db.run(partial(self._lease.renew, self.db))
             self._lease.note(begun)
         if self._reserves:
             # In this order: what is reserved after the look is not seen, what was before is held.
@@ -178,7 +160,7 @@ class Uses:
         """
         given_back = self._sweep(self.db.fetch(leases.LAPSED, {"most": limit}))
         if gone := [row.process for row in self.db.fetch(leases.GONE)]:
-            self.db.run(partial(self._forget, gone))
+            self.db.run(partial(leases.end, self.db, gone))
         return given_back
 
     def holds(self) -> bool:
@@ -188,15 +170,19 @@ class Uses:
     def _reserve(
         self, order: Order, now: datetime, call: Call | None
     ) -> Reserved | Short | Reply | Conflict:
-        tries, own_id = 0, {"own": order.use_id.hex()}
+        tries, values = 0, steps.asked(order, self._lease.process, now)
 
         def once() -> Reserved | Short | Reply | Conflict:
             nonlocal tries
             tries += 1
+            held = self._held_already(values) if tries > 1 else None
+            if held is None and usual:
+                # If a crash of the server undoes it, `take` finds nothing: the call is not served.
+                held = self.db.alone(steps.RESERVE, values, may_be_lost=True)
+            if held is not None:
+                return Reserved(order.use_id, held.balance, held.ends_at)
             with self.db.write() as connection:
-                if tries > 1 and (own := connection.execute(_OWN, own_id).first()):
-                    return Reserved(order.use_id, own.balance, own.ends_at)
-                outcome = self._hold(connection, order, now, call)
+                outcome = self._hold(connection, order, values, call)
                 if not isinstance(outcome, Reserved):
                     connection.rollback()
                 elif begun is not None:
@@ -205,40 +191,34 @@ class Uses:
 
         self._reserved_lately = self._reserves = True
         begun = time.monotonic() if self._lease.due() else None
+        usual = begun is None and call is None
         outcome = self.db.run(once)
         if begun is not None and isinstance(outcome, Reserved):
             self._lease.note(begun)
         return outcome
 
+    def _held_already(self, values: dict[str, Any]) -> Any:
+        with self.db.read() as connection:
+            return connection.execute(steps.HELD, values).first()
+
     def _hold(
-        self, connection: Connection, order: Order, now: datetime, call: Call | None
+        self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
     ) -> Reserved | Short | Reply | Conflict:
         """Make the use, or say what there is instead; the caller undoes the rest then."""
-        account, key = Account(order.token_id.hex(), order.service), order.use_id.hex()
+        account, now = Account(values["token"], order.service), values["now"]
         # The key first: a repeat that comes while the last unit is held is in progress, not short.
-        if call and (known := replies.claim(connection, call, *account, key, now)):
+        if call and (known := replies.claim(connection, call, *account, values["own"], now)):
             return known
-        found = balances.reserve(connection, account, order.msat, now)
-        if found is None:
-            row = balances.look(connection, account)
-            return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
-        made = {
-            "use_id": key,
-            "token_id": account.token_id,
-            "service": order.service,
-            "endpoint": order.endpoint,
-            "method": order.method,
-            "msat": order.msat,
-            "process": self._lease.process,
-        }
-        _ADD_USE.run(connection, made)
-        return Reserved(order.use_id, found.balance, found.ends_at)
+        held = steps.RESERVE.run(connection, values)
+        if held is not None:
+            return Reserved(order.use_id, held.balance, held.ends_at)
+        row = balances.look(connection, account)
+        return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
 
     def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
-        with self.db.write() as connection:
-            resolve = leases.RESOLVE_LAPSED if lapsed else leases.RESOLVE
-            found = resolve.run(connection, {"own": key})
-            return None if found is None else settlement.give_back(connection, found)
+        step = steps.GIVE_BACK_LAPSED if lapsed else steps.GIVE_BACK
+        left = self.db.alone(step, {"own": key})
+        return None if left is None else int(left.balance)
 
     def _unblock(self, token_id: str) -> int:
         """Give back what dead processes hold of an account, before their uses are swept up."""
@@ -255,14 +235,6 @@ class Uses:
             except StoreError as error:  # one account's damaged books must not stop the others'
                 _log.warning("a use of a silent process could not be given back: %s", error)
         return given_back
-
-    def _forget(self, processes: list[str]) -> None:
-        with self.db.write() as connection:
-            leases.end(connection, processes)
-
-    def _write_lease(self) -> None:
-        with self.db.write() as connection:
-            self._lease.write(connection)
 
     @contextmanager
     def _resolving(self, use_id: bytes) -> Iterator[None]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 #: answer never arrives.
 BEFORE, AMID, AFTER = PLACES = ("before", "amid", "after")
 _LAST = b"QSpX"  # kinds of messages that end what a client sends at once
-_WRITES = (b"INSERT", b"UPDATE", b"DELETE", b"pg_logical_emit_message")
+_WRITES = (b"INSERT", b"UPDATE", b"DELETE", b"EXECUTE", b"pg_logical_emit_message")
 _READY, _IDLE = b"Z", b"I"
 
 

@@ -117,7 +117,7 @@ def _watch() -> None:
         return (recover if lapsed else release)(uses, key, lapsed=lapsed)
 
     Uses._give_back = give_back
-    Database.write = _watched(Database.write)
+    Database.write, Database.alone = _watched(Database.write), _watched_alone(Database.alone)
     driver.execute = _listened(driver.execute)
     event.listen(Engine, "after_cursor_execute", _executed)
 
@@ -154,9 +154,40 @@ def _watched(write: Callable[..., Any]) -> Callable[..., Any]:
     return watched
 
 
+class _Watched:
+    """A step whose commit follows it or, on Postgres, comes with it."""
+
+    def __init__(self, step: driver.Runs) -> None:
+        self._step = step
+
+    def run(self, connection: Connection, *rest: Any) -> Any:
+        point = f"{_now.doing}-uncommitted"
+        if connection.dialect.name == "postgresql":
+            reach(point)
+            return self._step.run(connection, *rest)
+        row = self._step.run(connection, *rest)
+        if row is not None:
+            reach(point)
+        return row
+
+
+def _watched_alone(alone: Callable[..., Any]) -> Callable[..., Any]:
+    """Reach the points on both sides of each commit, of steps that are transactions alone."""
+
+    def watched(database: Database, step: driver.Runs, *rest: Any, **options: Any) -> Any:
+        if (doing := getattr(_now, "doing", None)) is None:
+            return alone(database, step, *rest, **options)
+        row = alone(database, _Watched(step), *rest, **options)
+        if row is not None:
+            reach(f"{doing}-committed")
+        return row
+
+    return watched
+
+
 def _listened(execute: Callable[..., Any]) -> Callable[..., Any]:
-    def listened(connection: Connection, sql: str, parameters: Any = ()) -> Any:
-        rows = execute(connection, sql, parameters)
+    def listened(connection: Connection, sql: str, *rest: Any) -> Any:
+        rows = execute(connection, sql, *rest)
         if rows:
             _ran(sql)
         return rows
@@ -169,6 +200,6 @@ def _executed(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
 
 
 def _ran(statement: str) -> None:
-    for (doing, beginning), point in _STATEMENTS.items():
-        if doing == getattr(_now, "doing", None) and statement.startswith(beginning):
+    for (doing, part), point in _STATEMENTS.items():
+        if doing == getattr(_now, "doing", None) and part in statement:
             reach(point)

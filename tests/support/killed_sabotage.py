@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select
 
 from l402 import sync
-from l402.store import balances, leases, ledger, payments, replies, uses
+from l402.store import balances, leases, ledger, payments, replies, steps, uses
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED, Payments, Standing
 from l402.store.tables import credit, use
@@ -86,7 +86,7 @@ def _gives_back_then_resolves() -> None:
             name = f"use:{secrets.token_hex(16)}"
             ledger.append(connection, "release", name, account, msat=found.msat, after=owned)
         with self.db.write() as connection:
-            leases.RESOLVE.run(connection, {"own": key})
+            connection.execute(leases.RESOLVE, {"own": key})
             replies.forget(connection, key)
         return balance
 
@@ -102,24 +102,25 @@ def _debits_what_it_read_before() -> None:
         here.found = rows[0] if rows else None
         return reserve(self, order, *rest)
 
-    def overwrite(connection: Any, account: Account, msat: int, now: Any) -> Any:
-        found = here.found
-        if found is None or found.balance < msat or found.ends_at <= now:
+    def overwrite(connection: Any, asked: Any, *_: Any) -> Any:
+        found, msat = here.found, asked["msat"]
+        if found is None or found.balance < msat or found.ends_at <= asked["now"]:
             return None
-        named = (credit.c.token_id == account.token_id, credit.c.service == account.service)
+        named = (credit.c.token_id == asked["token"], credit.c.service == asked["of"])
         values = {"balance": found.balance - msat, "reserved": credit.c.reserved + msat}
         changed = credit.update().where(*named).values(**values)
+        steps._MAKE.run(connection, asked)
         return connection.execute(changed.returning(credit.c.balance, credit.c.ends_at)).first()
 
     here: Any = threading.local()
-    Uses._reserve, balances.reserve = read_first, overwrite
+    Uses._reserve, steps.RESERVE.run = read_first, overwrite
 
 
 def _sweeps_up_the_living() -> None:
     everything = select(use.c.use_id).order_by(use.c.reserved_at).limit(100)
     of_one = everything.where(use.c.token_id == leases.bindparam("token"))
     sync._INTERVAL, sync._CHORES_EVERY = 0.01, 0.0
-    leases.LAPSED, leases.LAPSED_OF, leases.RESOLVE_LAPSED = everything, of_one, leases.RESOLVE
+    leases.LAPSED, leases.LAPSED_OF, steps.GIVE_BACK_LAPSED = everything, of_one, steps.GIVE_BACK
     take = Uses.take
 
     def dawdle(self: Uses, use_id: bytes, answer: Any = None, msat: int | None = None) -> int:

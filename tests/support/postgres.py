@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,9 +17,13 @@ _NAMES = count(1)
 
 
 class PostgresServer:
-    """A cluster of its own in a temporary directory; data safety is off, for speed."""
+    """A cluster of its own in a temporary directory.
 
-    def __init__(self) -> None:
+    Unless it is `durable`, what it commits need not reach the disk, for speed.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self.durable = durable
         self.bin = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         self.home = Path(tempfile.mkdtemp(prefix="l402-postgres-"))
         self.port = free_port()
@@ -42,7 +47,7 @@ class PostgresServer:
             "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "fsync": "off",
+            "fsync": "on" if self.durable else "off",
             "max_connections": 100,
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
@@ -61,6 +66,23 @@ class PostgresServer:
             self._process.send_signal(3)  # SIGQUIT: immediate shutdown
             self._process.wait(timeout=30)
             self._process = None
+
+    def processes(self) -> dict[str, int]:
+        """Give the server's processes, by what each is called."""
+        assert self._process
+        main = self._process.pid
+        pids = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        return {Path(f"/proc/{pid}/cmdline").read_text().strip("\0 "): int(pid) for pid in pids}
+
+    def crash(self) -> None:
+        """Kill all its processes at once, and with them what they have not written yet."""
+        assert self._process
+        children = self.processes().values()
+        self._process.kill()
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=30)
+        self._process = None
 
     def remove(self) -> None:
         """End it and delete its files."""

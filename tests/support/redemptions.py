@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing.pool import AsyncResult
 from multiprocessing.synchronize import Barrier
+from typing import Any
 
 from sqlalchemy import event, func, select
 
@@ -117,7 +118,10 @@ def redeem_and_tell(url: str, pipe: int, numbers: range, die: str = "") -> None:
 
 def _die_at_commit(store: Store, really: bool) -> None:
     if really:
-        event.listen(store.db._engines._writer, "commit", _die)  # type: ignore[attr-defined]
+        engines: Any = store.db._engines
+        event.listen(engines._writer, "commit", _die)
+        if store.db.url.get_backend_name() == "postgresql":  # what is alone commits by itself
+            engines.alone = _die
 
 
 def _die(*_: object) -> None:

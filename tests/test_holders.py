@@ -122,11 +122,11 @@ def test_a_token_of_a_request_under_way_is_asked_for_again(shop: Flask) -> None:
     """Revoked while a request holds it, a token that this request remembers opens nothing."""
     _, authorization = buy(shop, "/this")
     gate = shop.extensions["l402"]
-    held = gate.authentic(authorization)
+    held = gate.holders.authentic(authorization)
     gate.store.revocations.revoke("token", held[0].token_id.hex(), why="test")
     gate.sync._read_at = float("-inf")  # a second has passed
     assert ask(shop, path="/this").status_code == 402
-    gate.verified.put(authorization, held)
+    gate.holders.verified.put(authorization, held)
     assert ask(shop, authorization, "/this").json["reason"] == "revoked"
 
 
