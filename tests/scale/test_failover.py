@@ -172,8 +172,8 @@ def fail_over(
 def verdict(fleet: Fleet, store: Store) -> Iterator[str]:
     """Name all in which the record and those who were there differ.
 
-    Nobody waits for a standby to have what a call sets aside: if that is lost with the primary, there
-    is nothing to give back. The sums tell whether it was.
+    Nobody waits for a standby to have what a call sets aside: if that is lost with the primary,
+    there is nothing to give back. The sums tell whether it was.
     """
     logs = Logs.read(fleet.folder / "logs")
     yield from unbooked(logs, store)
