@@ -55,6 +55,7 @@ class Sync:
         self._read_at = float("-inf")
         self._seen: datetime | None = None
         self._down: StoreError | None = None
+        self._waiting: set[str] = set()
         self._active = False
         self._uses: deque[tuple[bytes, float]] = deque()
         self._challenges: deque[tuple[float, str, str]] = deque()
@@ -173,28 +174,42 @@ class Sync:
             return
         self._chores_at = now
         uses, credits, replies = self._store.uses, self._store.credits, self._store.replies
+        waits: StoreError | None = None
         for chore in (uses.renew, uses.recover, credits.expire, replies.purge):
             try:
                 chore()
             except StoreError as error:
-                _log.warning("the books of credit wait for the store: %s", error)
+                waits = error
             except Exception:  # as in _tick; and one chore must not stop the others
                 _log.exception("the books of credit could not be kept")
+        self._tell("the books of credit", waits)
 
     def _counted(self) -> bool:
         counts = (self._uses, self._challenges, self._use_counts, self._challenge_counts)
         return any(counts)
 
     def _tick(self) -> None:
+        waits: StoreError | None = None
         try:
             with self._lock:
                 self._read()
-            if not self._down:
-                self.flush()
+            if self._down:
+                return
+            self.flush()
         except StoreError as error:
-            _log.warning("counts wait for the store: %s", error)
+            waits = error
         except Exception:  # the thread must live on, or no revocation would be learnt of
             _log.exception("the record could not be read or written")
+        self._tell("counts", waits)
+
+    def _tell(self, what: str, waits: StoreError | None) -> None:
+        """Say when something begins to wait for a store that can be read, and when it ends."""
+        if waits and what not in self._waiting:
+            _log.warning("%s wait for the store: %s", what, waits)
+            self._waiting.add(what)
+        elif not waits and what in self._waiting:
+            _log.warning("%s wait no more", what)
+            self._waiting.remove(what)
 
     def _read(self) -> None:
         begun = self._monotonic()

@@ -382,6 +382,27 @@ def test_silent_server() -> None:
 
 
 @pytest.mark.postgres
+def test_several_hosts(
+    postgres_server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that swallows everything is waited for once, and not at each connection."""
+    monkeypatch.setattr(migrate, "_CONNECT", 2)
+    with Silent() as silent:
+        start, _, database = postgres_url.rpartition(f"127.0.0.1:{postgres_server.port}")
+        hosts = f"?host=127.0.0.1:{silent.port}&host=127.0.0.1:{postgres_server.port}"
+        url = f"{start}{database}{hosts}&target_session_attrs=read-write"
+        migrate.upgrade(url)
+        assert silent.calls() > 0
+        with closing(Store(url)) as store:
+            store.ping()
+            assert silent.calls() == 1
+            store.close()
+            store.ping()
+            assert store.payments.admit(sale(), NOW).first
+            assert silent.calls() == 0
+
+
+@pytest.mark.postgres
 def test_wrong_password(postgres_server: PostgresServer) -> None:
     """A wrong password is told, and not shown."""
     url = postgres_server.url().replace("postgres-canary-5d1f", "canary-7f3a")

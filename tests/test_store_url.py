@@ -56,7 +56,10 @@ def test_without_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_shown() -> None:
-    """A database is named without its password and without its query."""
+    """A database is named by its hosts, without its password and the rest of its query."""
+    hosts = "host=one:5432&host=two:5433"
+    url = parse(f"postgresql://shop:{PASSWORD}@/shop?{hosts}&password={PASSWORD}")
+    assert shown(url) == "postgresql+psycopg://shop:***@/shop?host=one%3A5432&host=two%3A5433"
     url = parse(f"postgresql://shop:{PASSWORD}@db:5433/shop?password={PASSWORD}&sslmode=require")
     assert shown(url) == "postgresql+psycopg://shop:***@db:5433/shop"
     assert PASSWORD not in repr(Store(f"postgresql://shop:{PASSWORD}@db/shop"))

@@ -1,7 +1,9 @@
 """The process's memory and the store: freshness, grace, late counts, forks."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -175,3 +177,21 @@ def test_a_forked_child_starts_afresh(make_sync: Callable[..., Sync]) -> None:
     sync._begin()
     assert not sync._uses
     assert sync._thread is None
+
+
+def test_what_waits_is_told_once(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While nothing can be written, one line says so; another, that it can be again."""
+    monkeypatch.setattr("l402.store.engine.PATIENCE", 0.2)
+    store = Store(database)
+    sync = Sync(store, lambda _: None, lambda _: None, grace=60)
+    with closing(sqlite3.connect(str(store.db.url.database))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(3):
+            sync.count_challenge("shop", f"view {number}", MOMENT)
+            sync._tick()
+    assert [line.partition(":")[0] for line in caplog.messages] == ["counts wait for the store"]
+    sync._tick()
+    sync._tick()
+    assert caplog.messages[1:] == ["counts wait no more"]

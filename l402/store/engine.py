@@ -1,9 +1,6 @@
 """The database as the gate meets it: bounded in time, safe across forks, checked at first use."""
 
 import os
-import random
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
@@ -14,7 +11,8 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from l402.store.driver import Runs
-from l402.store.faults import Interrupted, outdated, told
+from l402.store.faults import outdated, told
+from l402.store.reruns import Reruns
 from l402.store.sqlite import SQLite
 from l402.store.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
 from l402.store.url import parse, shown
@@ -25,10 +23,6 @@ PATIENCE = 2.0
 LEISURE = 600.0
 #: Rows that a report keeps in memory at a time.
 _ROWS = 1000
-#: Seconds that a transaction which lost a race pauses at most before it runs again: twice as long
-#: each time, within bounds.
-_SHORTEST, _LONGEST = 0.005, 0.02
-
 _VERSION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
 _NONE: Mapping[str, Any] = {}
@@ -42,6 +36,7 @@ class _Engines(Protocol):
     def read(self, patience: float) -> AbstractContextManager[Connection]: ...
     def snapshot(self, patience: float) -> AbstractContextManager[Connection]: ...
     def write(self, durable: bool = False) -> AbstractContextManager[Connection]: ...
+    def confirm(self) -> None: ...
     def alone(self, step: Runs, values: Mapping[str, Any], may_be_lost: bool) -> Any: ...
     def close(self) -> None: ...
     def before_fork(self) -> None: ...
@@ -61,7 +56,7 @@ class Database:
         self.url = parse(url)
         self._engines = _engines(self.url, sqlite_synchronous)
         self._checked = False
-        self._turn = threading.RLock()  # to run again what lost a race
+        self._reruns = Reruns(self._confirm)
         self.checks = 0  # how often the schema was found to be ours
         _LIVE.add(self)
 
@@ -137,33 +132,27 @@ class Database:
             with self.read() as connection:
                 return connection.execute(statement, parameters).all()
 
-        return self.run(once)
+        return self.run(once, changes=False)
 
-    def run(self, operation: Callable[[], T]) -> T:
+    def run(self, operation: Callable[[], T], *, changes: bool = True) -> T:
         """Run `operation` and, when a race or a broken connection undid it, run it again.
 
         All of it runs again, and its commit may have counted although the connection broke, so it
-        must find out by itself what is already done.
+        must find out by itself what is already done. `changes`: what it finds so is told only once
+        it is as safe as a commit that was answered.
 
         :raises StoreError: as `read`, when it fails otherwise, or still does after `PATIENCE`
         """
-        deadline = time.monotonic() + PATIENCE
-        try:
-            return operation()
-        except Interrupted:
-            left = deadline - time.monotonic()
-            # One thread of a process at a time: each that tries undoes others, here and elsewhere.
-            if left <= 0 or not self._turn.acquire(timeout=left):
-                raise
-        try:
-            return _again(operation, deadline)
-        finally:
-            self._turn.release()
+        return self._reruns.run(operation, PATIENCE, changes=changes)
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         self._engines.close()
         self._checked = False
+
+    def _confirm(self) -> None:
+        with self._telling():
+            self._engines.confirm()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -200,20 +189,6 @@ class Database:
             )
 
 
-def _again(operation: Callable[[], T], deadline: float) -> T:
-    """Run `operation` until no race undoes it, with pauses that grow."""
-    longest = _SHORTEST
-    while True:
-        pause = random.uniform(0, longest)  # noqa: S311 - spreads rivals, no secret
-        time.sleep(pause)
-        try:
-            return operation()
-        except Interrupted:
-            if time.monotonic() > deadline:
-                raise
-        longest = min(2 * longest, _LONGEST)
-
-
 def _engines(url: URL, sqlite_synchronous: str) -> _Engines:
     if url.get_backend_name() == "sqlite":
         return SQLite(url, sqlite_synchronous, PATIENCE)
@@ -233,8 +208,6 @@ def _before_fork() -> None:
 def _after_fork(child: bool) -> None:
     for database in list(_LIVE):
         database._checked = database._checked and not child
-        if child:  # a thread of the parent's may have held it
-            database._turn = threading.RLock()
         database._engines.after_fork(child)
 
 

@@ -17,7 +17,14 @@ _MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
 
 
 class Interrupted(StoreUnavailable):
-    """A transaction lost a race, or its connection broke; running all of it again may mend it."""
+    """A transaction lost a race, or its connection broke; running all of it again may mend it.
+
+    `lost`: it was the connection, and the transaction may have been committed all the same.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 def outdated(url: URL, found: str | None) -> SchemaOutdated:
@@ -39,7 +46,7 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
         return SchemaOutdated(f"{message}: {_UPGRADE}")
     if error.connection_invalidated or state in _LOST_A_RACE or _checked_early(error):
-        return Interrupted(message)
+        return Interrupted(message, lost=error.connection_invalidated)
     return StoreUnavailable(message)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a migration waits for others to stop writing an SQLite file.
 _PATIENCE = 30.0
+#: Seconds that it waits for a connection to a server.
+_CONNECT = 10
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -113,8 +115,11 @@ def engine(url: str) -> Engine:
     SQLite's foreign keys stay off: changing a table there means replacing it.
     """
     parsed = parse(url)
-    made = create_engine(parsed, poolclass=NullPool, hide_parameters=True)
-    if parsed.get_backend_name() == "sqlite":
+    sqlite = parsed.get_backend_name() == "sqlite"
+    # For each host that is named: the driver's own patience is two minutes.
+    given = {} if sqlite else {"connect_timeout": _CONNECT}
+    made = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args=given)
+    if sqlite:
         if (path := _file(parsed)) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         event.listen(made, "connect", _prepare)

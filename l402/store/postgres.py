@@ -31,17 +31,36 @@ _BEGIN = (
 #: kept when it has grown, so it must not read all of it.
 _SETTINGS = "SET LOCAL statement_timeout = {statement:.0f}; SET LOCAL enable_seqscan = off; "
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+#: Its commit waits, as any other's, until standbys have all that was committed before it.
+_CONFIRM = "SELECT pg_logical_emit_message(true, 'l402', '')"
 
 
 class Bounded(psycopg.Connection[Any]):
-    """A connection that gives up, and closes itself, when an answer takes too long."""
+    """A connection that gives up, and closes itself, when an answer takes too long.
+
+    It does so too when the answer to a commit is that a standby was not waited for.
+    """
 
     patience = 2.0  # seconds for one exchange with the server
-    prepared: set[str]  # the statements that its session has, as far as we know
+    _unreplicated = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()  # the statements that its session has, as far as we know
+        self.add_notice_handler(self._heed)
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait as psycopg does, but no longer than `patience` from now."""
-        return super().wait(self._within(gen), *args, **kwargs)
+        outcome = super().wait(self._within(gen), *args, **kwargs)
+        if self._unreplicated:
+            self.close()
+            raise psycopg.OperationalError("committed, but perhaps not on the standby")
+        return outcome
+
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        # Its code is that of any warning, and its text is in the server's language.
+        if notice.source_function == "SyncRepWaitForLSN":
+            self._unreplicated = True
 
     def _within(self, gen: PQGen[RV]) -> PQGen[RV]:
         # psycopg resumes its generators at least every 0.1 s, whether or not anything arrived.
@@ -82,7 +101,8 @@ class Postgres:
         self._snapshots = self._writer.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        event.listen(self._writer, "do_connect", _connect)
+        self._last: tuple[str, str] | None = None  # the host that answered, and its port
+        event.listen(self._writer, "do_connect", self._connect)
 
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
@@ -116,6 +136,30 @@ class Postgres:
                 driver.execute(connection, self._begin)
                 yield connection
 
+    def confirm(self) -> None:
+        """Commit something: all that can be read before it is safe then.
+
+        What was committed without an answer can be read also while no standby has it.
+        """
+        with self._writer.connect() as connection:
+            _driver(connection).patience = self.patience
+            driver.execute(connection, _CONFIRM)
+
+    def _connect(
+        self, dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]
+    ) -> Bounded:
+        """Connect to the first of the hosts that will do, beginning with the one of last time.
+
+        Otherwise each connection would wait for a host that is dead.
+        """
+        hosts = sorted(_hosts(kwargs), key=lambda each: each != self._last)
+        if len(hosts) > 1:
+            kwargs["host"], kwargs["port"] = map(",".join, zip(*hosts, strict=True))
+        connection = Bounded.connect(*args, **kwargs)
+        found = connection.info.host, str(connection.info.port)
+        self._last = next((each for each in hosts if each in (found, (found[0], ""))), None)
+        return connection
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._writer.dispose()
@@ -129,10 +173,11 @@ class Postgres:
             self._writer.dispose(close=False)
 
 
-def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> Bounded:
-    connection = Bounded.connect(*args, **kwargs)
-    connection.prepared = set()
-    return connection
+def _hosts(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Read the hosts of a connection, each with its port; one port may be that of all."""
+    hosts = str(given.get("host", "")).split(",")
+    ports = str(given.get("port", "")).split(",")
+    return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=True))
 
 
 def _ask_alone(settings: str, connection: Bounded, sql: str, parameters: Any) -> list[Any]:

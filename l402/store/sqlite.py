@@ -98,6 +98,9 @@ class SQLite:
         finally:
             self._turn.release()
 
+    def confirm(self) -> None:
+        """Nothing: what can be read here is in the file."""
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         while self._kept:

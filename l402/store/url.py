@@ -35,8 +35,9 @@ def parse(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Name the database for a log or an error: without its password and without the query."""
-    return url.set(query={}).render_as_string(hide_password=True)
+    """Name the database for a log or an error: its hosts, but neither password nor other query."""
+    hosts = url.query.get("host")
+    return url.set(query={"host": hosts} if hosts else {}).render_as_string(hide_password=True)
 
 
 def in_memory(url: URL) -> bool:

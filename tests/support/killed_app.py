@@ -80,26 +80,26 @@ def create_app() -> Flask:
 
     @app.get("/call")
     @paywall(msat=PRICE, uses=CALLS)
-    def call() -> dict[str, str]:
+    def call() -> dict[str, object]:
         return _use()
 
     @app.get("/fail")
     @paywall(msat=PRICE, uses=CALLS)
-    def fail() -> tuple[dict[str, str], int]:
+    def fail() -> tuple[dict[str, object], int]:
         return _use(), FAILED
 
     @app.get("/pass")
     @paywall(msat=PASS)
-    def passed() -> dict[str, str]:
-        return {}
+    def passed() -> dict[str, int]:
+        return {"process": os.getpid()}
 
     return app
 
 
-def _use() -> dict[str, str]:
+def _use() -> dict[str, object]:
     reach("view")
     assert current_payment.use_id
-    return {"use": current_payment.use_id.hex()}
+    return {"use": current_payment.use_id.hex(), "process": os.getpid()}
 
 
 def _hurry() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from l402.store import Store
 from l402.store.audit import Audit, Difference
+from l402.store.ledger import BY_HAND, EFFECTS
 from support.killed_app import FAILED, LEASE, PRICE, RENEW
 
 _EXPECTED = {200, 402, 409, 503, FAILED}
@@ -35,10 +36,15 @@ class Request:
 
 @dataclass
 class Logs:
-    """All that the customers wrote down; payments are by their hash."""
+    """All that the customers wrote down; payments are by their hash.
+
+    `asked` and `done` name what was changed by hand: all of it, and what was acknowledged.
+    """
 
     requests: dict[str, Request]
     paid: dict[str, dict[str, Any]]
+    asked: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, folder: Path) -> "Logs":
@@ -50,6 +56,10 @@ class Logs:
                     logs.requests[line["sent"]] = Request(**line)
                 elif "got" in line:
                     logs.requests[line["got"]].got = line
+                elif "asked" in line:
+                    logs.asked.add(line["asked"])
+                elif "done" in line:
+                    logs.done.add(line["done"])
                 else:
                     logs.paid[line["paid"]] = line
         return logs
@@ -68,6 +78,8 @@ class Record:
         self.uses = defaultdict[str, list[Any]](list)  # a use's entries, by its id
         self.taken = defaultdict[str, set[str]](set)  # ids of uses that were taken, by token id
         self.written_off = Counter[str]()
+        self.given = Counter[str]()  # by hand, by token id
+        self.by_hand = Counter[str]()  # what was done by hand, by its name
         for row in self._rows("operation, kind, token_id, msat, balance_after", "l402_entry"):
             name, _, use = row.operation.partition(":")
             if name in ("use", "late"):
@@ -76,6 +88,12 @@ class Record:
                 self.taken[row.token_id].add(use)
             elif row.kind == "write_off":
                 self.written_off[row.token_id] += row.msat
+            elif row.kind in BY_HAND:
+                self.given[row.token_id] += EFFECTS[row.kind] * row.msat
+            if name == "hand":
+                self.by_hand[row.operation] += 1
+        for row in self._rows("kind, subject", "l402_revocation"):
+            self.by_hand[f"{row.kind}:{row.subject}"] += 1
         self.balances = {
             row.token_id: row for row in self._rows("token_id, balance, reserved", "l402_credit")
         }
@@ -127,6 +145,7 @@ def faults(logs: Logs, store: Store) -> Iterator[str]:
     yield from _keys(logs, record)
     yield from _payments(logs, record)
     yield from _sums(logs, record)
+    yield from _by_hand(logs, record)
     yield from _books(store)
 
 
@@ -215,10 +234,19 @@ def _sums(logs: Logs, record: Record) -> Iterator[str]:
             paid[line["token"]] += line["msat"]
     for token_id, msat in paid.items():
         has, taken = record.balances.get(token_id), len(record.taken[token_id]) * PRICE
-        expected = msat + record.written_off[token_id] - taken
+        expected = msat + record.written_off[token_id] + record.given[token_id] - taken
         found = (has.balance, has.reserved) if has else None
         if found != (expected, 0):
             yield f"paid {msat}, taken {taken}: expected {expected} and 0 reserved, found {found}"
+
+
+def _by_hand(logs: Logs, record: Record) -> Iterator[str]:
+    """What was acknowledged stands once, what was not at most once, and nothing else does."""
+    for name in logs.asked | set(record.by_hand):
+        times = record.by_hand[name]
+        if not (name in logs.done) <= times <= (name in logs.asked):
+            told = "acknowledged" if name in logs.done else "not acknowledged"
+            yield f"{name} was {told}, and stands {times} times"
 
 
 def _books(store: Store) -> Iterator[str]:

@@ -29,10 +29,11 @@ from support.killed_app import FAILED, OUTSIDE, TOGETHER
 
 WITHIN = 60  # seconds
 _TESTS = Path(__file__).parents[1]
-_SERVER = ["support.killed_app:create_app()", "-k", "gthread", "-w", "2", "--threads", "4"]
+WORKERS = 2
+_SERVER = ["support.killed_app:create_app()", "-k", "gthread", "-w", f"{WORKERS}", "--threads", "4"]
 _SERVER += ["--preload", "--graceful-timeout", "10", "--no-control-socket"]
 _CHALLENGE = re.compile(r'L402 macaroon="([^"]+)", invoice="([^"]+)"')
-_PAUSE = 0.02  # seconds between two looks at what is waited for
+PAUSE = 0.02  # seconds between two looks at what is waited for
 _MANY = "1000000/minute"
 
 
@@ -41,12 +42,13 @@ class Answer:
     status: int
     headers: http.client.HTTPMessage
     use: str | None
+    process: int | None
 
 
 class Fleet:
     """Two workers under a master that replaces those that die."""
 
-    def __init__(self, folder: Path, database: str, sabotage: str = "") -> None:
+    def __init__(self, folder: Path, database: str, sabotage: str = "", **settings: object) -> None:
         self.folder = folder
         for name in ("armed", "struck", "logs"):
             (folder / name).mkdir()
@@ -62,7 +64,7 @@ class Fleet:
             "FLASK_L402_RATE_LIMIT": _MANY,
             "FLASK_L402_CHALLENGE_LIMIT": _MANY,
             "FLASK_L402_CHALLENGE_LIMIT_TOTAL": _MANY,
-        }
+        } | {f"FLASK_{name}": str(value) for name, value in settings.items()}
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "GUNICORN_"))}
         with (folder / "gunicorn.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,7 +94,7 @@ class Fleet:
         finally:
             connection.close()
         told = json.loads(body) if response.headers.get_content_subtype() == "json" else {}
-        return Answer(response.status, response.headers, told.get("use"))
+        return Answer(response.status, response.headers, told.get("use"), told.get("process"))
 
     def workers(self) -> list[int]:
         """Give the processes that the master has, dead ones that it has not noticed included."""
@@ -155,9 +157,12 @@ class Load:
     answers: Counter[int] = field(default_factory=Counter)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Have customers come for the length of a block: by pairs, and each pair has its habit."""
-        threads = []
+    def running(self, *others: "Customer") -> Iterator[None]:
+        """Have customers come for the length of a block: by pairs, and each pair has its habit.
+
+        With them come `others`, each of whom has his own.
+        """
+        threads = list(others)
         for number, keyed in enumerate((0.0, 0.5, 1.0)):
             household = Household()
             threads += [
@@ -219,7 +224,7 @@ class Customer(threading.Thread):
             answer = self.ask(path, credential, key)
             if answer and answer.status not in (409, 503):
                 return answer
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
         return None
 
     def _buy(self, refused: Answer) -> None:
@@ -266,6 +271,8 @@ def ask(
         use=answer.use,
         balance=answer.headers["L402-Balance-Msat"],
         replayed="Idempotency-Replayed" in answer.headers,
+        retry_after=answer.headers["Retry-After"],
+        begun=begun,
         seconds=time.monotonic() - begun,
     )
     if answers is not None:
@@ -316,7 +323,7 @@ def _struck(folder: Path, point: str) -> int:
 
 
 def await_(
-    condition: Callable[[], object], what: str, pause: float = _PAUSE, within: float = WITHIN
+    condition: Callable[[], object], what: str, pause: float = PAUSE, within: float = WITHIN
 ) -> None:
     """Return once `condition` holds.
 

@@ -38,6 +38,11 @@ class Redis:
         with redis.Redis(host=self.host, port=self.port, socket_timeout=5) as client:
             return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.signal(number)
+
     def stop(self) -> None:
         """Kill it."""
         if self._process is not None:
