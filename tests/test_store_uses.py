@@ -523,9 +523,9 @@ def test_cut_in_mid_transaction(wired: tuple[Store, Wire], statement: bytes, aft
 def test_lost_reservation(wired: tuple[Store, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
     """A reservation that may have counted when its last try failed is given back later."""
     store, wire = wired
-    monkeypatch.setattr("l402.store.engine._PAUSES", ())
     wire.cut(b"COMMIT\0", after=True)
-    with pytest.raises(StoreUnavailable):
+    with monkeypatch.context() as impatient, pytest.raises(StoreUnavailable):
+        impatient.setattr("l402.store.engine.PATIENCE", -1.0)
         store.uses.reserve(order(), NOW)
     while balance(store) != (8_000, 2_000):  # the server may still be at it
         threading.Event().wait(0.01)
