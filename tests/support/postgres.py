@@ -16,9 +16,13 @@ _NAMES = count(1)
 
 
 class PostgresServer:
-    """A cluster of its own in a temporary directory; data safety is off, for speed."""
+    """A cluster of its own in a temporary directory.
 
-    def __init__(self) -> None:
+    Unless it is to be `durable`, as for measuring, data safety is off, for speed.
+    """
+
+    def __init__(self, durable: bool = False) -> None:
+        self.durable = durable
         self.bin = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         self.home = Path(tempfile.mkdtemp(prefix="l402-postgres-"))
         self.port = free_port()
@@ -47,7 +51,7 @@ class PostgresServer:
             "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "fsync": "off",
+            "fsync": "on" if self.durable else "off",
             "max_connections": 100,
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
