@@ -164,8 +164,9 @@ class Purge:
             found = self.db.fetch(_PAGE, {"end": self._end, "at": at, "after": after})
             page = [(row.first_presented_at, row.token_id) for row in found]
             with self.db.read() as connection:
-                if tokens := self._ended(connection, [token for _, token in page]):
-                    yield tokens
+                tokens = self._ended(connection, [token for _, token in page])
+            if tokens:
+                yield tokens
 
     def _ended(self, connection: Connection, tokens: Sequence[str]) -> list[str]:
         """Choose those of some accounts of which everything ended, and nothing is left."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Integer, Row, bindparam, delete, select, update
 
 from l402.store import closings, ledger
 from l402.store.closings import Closings, Line
@@ -53,12 +53,16 @@ _ENTRIES = (  # by account, so that what goes of one is always its beginning
     select(entry.c.entry_id)
     .where(entry.c.token_id.in_(_TOKENS))
     .order_by(entry.c.token_id, entry.c.service, entry.c.entry_id)
-    .limit(MOST)
+    .limit(bindparam("most", type_=Integer))
 )
 _TAKE_ENTRIES = (
     delete(entry).where(entry.c.entry_id.in_(bindparam("ids", expanding=True))).returning(entry)
 )
-_PAYMENTS = select(payment.c.payment_hash).where(payment.c.token_id.in_(_TOKENS)).limit(MOST)
+_PAYMENTS = (
+    select(payment.c.payment_hash)
+    .where(payment.c.token_id.in_(_TOKENS))
+    .limit(bindparam("most", type_=Integer))
+)
 _TAKE_PAYMENTS = delete(payment).where(payment.c.payment_hash.in_(_HASHES)).returning(payment)
 _TAKE_SETTLEMENTS = (
     delete(settlement).where(settlement.c.payment_hash.in_(_HASHES)).returning(settlement)
@@ -85,6 +89,12 @@ class Removal:
         self._settlements = 0
 
     def run(self, credits: Sequence[Row[Any]]) -> tuple[Purged, bool]:
+        """Remove as much as one transaction may, and say whether more is left.
+
+        `credits` are the rows of the accounts' balances, which nobody else can change now.
+
+        :raises Unfit: the audit would find fault with one; undo the transaction
+        """
         owned = {Account(row.token_id, row.service): row.carried for row in credits}
         entries = self._entries(owned)
         payments = self._purchases(entries)
@@ -102,7 +112,7 @@ class Removal:
 
     def _entries(self, owned: dict[Account, int]) -> list[Row[Any]]:
         """Delete entries, and see that they are the beginning of what remains of each chain."""
-        ids = self._connection.execute(_ENTRIES, self._tokens).scalars().all()
+        ids = self._connection.execute(_ENTRIES, {**self._tokens, "most": MOST}).scalars().all()
         rows = self._connection.execute(_TAKE_ENTRIES, {"ids": ids}).all() if ids else []
         for row in sorted(rows, key=lambda row: row.entry_id):
             account = Account(row.token_id, row.service)
@@ -138,7 +148,7 @@ class Removal:
 
     def _passes(self) -> int:
         """Delete the payments that brought no credit."""
-        hashes = self._connection.execute(_PAYMENTS, self._tokens).scalars().all()
+        hashes = self._connection.execute(_PAYMENTS, {**self._tokens, "most": MOST}).scalars().all()
         for row in (rows := self._payments(hashes)):
             if (row.kind, row.status) == (CREDIT, GRANTED):
                 raise Unfit(row.token_id, "a payment of credit was not booked")
