@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
+from threading import Event, Thread
 
 from support.postgres import PostgresServer
 
 from benchmarks import filling
 from benchmarks.results import Row, ratio
 from l402.store import Store
-from l402.store.orders import Order, Reserved
+from l402.store.orders import Order, Reserved, new_use_id
 from l402.store.payments import Sale
+from l402.sync import _CHORES_EVERY
 
 #: Payments of the three records.
 SIZES = (10**3, 10**5, 10**7)
@@ -65,11 +67,29 @@ def _measured(name: str, urls: Mapping[int, str]) -> Iterator[Row]:
         filling.fill(url, size)
         yield Row(f"growth, {name}", f"filling {size:,} rows", time.monotonic() - begun, "s")
     with ExitStack() as stack:
-        works = {
-            size: _works(stack.enter_context(closing(Store(url))), size)
-            for size, url in urls.items()
-        }
+        stores = {size: stack.enter_context(closing(Store(url))) for size, url in urls.items()}
+        stack.enter_context(_chores(list(stores.values())))
+        works = {size: _works(store, size) for size, store in stores.items()}
         yield from _compared(f"growth, {name}", works)
+
+
+@contextmanager
+def _chores(stores: Sequence[Store]) -> Iterator[None]:
+    """Do beside the work what each process's thread does: take up what was written."""
+    over = Event()
+
+    def run() -> None:
+        while not over.wait(_CHORES_EVERY):
+            for store in stores:
+                store.db.checkpoint()
+
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _compared(setting: str, works: Mapping[int, Mapping[str, Work]]) -> Iterator[Row]:
@@ -138,7 +158,7 @@ def _sale(token_id: bytes | None = None) -> Sale:
 
 
 def _use(store: Store, token_id: bytes) -> None:
-    order = Order(secrets.token_bytes(16), token_id, "shop", "call", "GET", 1)
+    order = Order(new_use_id(), token_id, "shop", "call", "GET", 1)
     held = store.uses.reserve(order, datetime.now(UTC))
     if not isinstance(held, Reserved):
         raise SystemExit(f"a call on credit was refused: {held}")

@@ -173,7 +173,8 @@ class Sync:
             return
         self._chores_at = now
         uses, credits, replies = self._store.uses, self._store.credits, self._store.replies
-        for chore in (uses.renew, uses.recover, credits.expire, replies.purge):
+        checkpoint = self._store.db.checkpoint
+        for chore in (uses.renew, uses.recover, credits.expire, replies.purge, checkpoint):
             try:
                 chore()
             except StoreError as error:

@@ -94,6 +94,9 @@ class Postgres:
                 driver.execute(connection, self._begin)
                 yield connection
 
+    def checkpoint(self) -> None:
+        """Nothing: the server does it by itself."""
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._writer.dispose()
