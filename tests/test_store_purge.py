@@ -15,7 +15,10 @@ from sqlalchemy.exc import DatabaseError
 from support import redemptions, sales
 from support.books import buy, damage, fill, use
 from support.purges import (
+    LATER,
+    START,
     ended,
+    expire_all,
     figures,
     left,
     purge,
@@ -28,7 +31,6 @@ from support.sales import NOW, payment_hash, sale, token_id
 from l402.store import Store, closings, removal
 from l402.store import purge as purge_module
 from l402.store.audit import Audit, Difference
-from l402.store.credits import Credits
 from l402.store.payments import Sale
 from l402.store.purge import Purge
 from l402.store.settlements import Settled, Settlements
@@ -37,9 +39,6 @@ pytest_plugins = ["support.databases"]
 
 EXAMPLES = int(os.environ.get("PURGE_EXAMPLES", "30"))
 HOUR = 3600
-#: Long after all that is sold here, and long before today, by which balances expire.
-START = 1_500_000_000
-LATER = datetime.fromtimestamp(START, UTC) + timedelta(days=400)
 
 
 def at(hours: float) -> datetime:
@@ -119,12 +118,6 @@ def test_only_when_all_has_ended(store: Store) -> None:
     expire_all(store)
     assert purge(store, at(9.9)).tokens == 0
     assert purge(store, at(10)).tokens == 2
-
-
-def expire_all(store: Store) -> None:
-    """Book what is left of all that has ended, as a process does that begins."""
-    while Credits(store.db).expire():
-        pass
 
 
 def test_money_is_never_purged(store: Store) -> None:
@@ -479,7 +472,7 @@ def test_under_load(database_url: str, store: Store) -> None:
     with redemptions.SPAWN.Manager() as manager, redemptions.SPAWN.Pool(1) as pool:
         over = manager.Event()
         purging = pool.apply_async(purge_again_and_again, (database_url, over))
-        jobs = redemptions.redeem_together(database_url, 1_600, 20)
+        jobs = redemptions.redeem_together(database_url, 800, 20)
         tallies = [job.get(timeout=240) for job in jobs]
         over.set()
         assert purging.get(timeout=60) == 200

@@ -3,7 +3,7 @@
 import os
 import signal
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import event, text
@@ -11,9 +11,13 @@ from sqlalchemy import event, text
 from l402.store import Store, removal
 from l402.store.audit import Audit
 from l402.store.comparison import Comparison
+from l402.store.credits import Credits
 from l402.store.purge import Purge
 from support.sales import sale
 
+#: When what is purged was sold, and long after its end: both before today, or nothing expires.
+START = 1_500_000_000
+LATER = datetime.fromtimestamp(START, UTC) + timedelta(days=400)
 #: By day, service, endpoint and kind: what entries and payments come to, purged ones included.
 _BOOKS = """
 SELECT day, book, kind, service, endpoint, sum(number) AS number, sum(msat) AS msat FROM (
@@ -58,6 +62,12 @@ def purge(store: Store, before: datetime) -> removal.Purged:
     done = work.run(lambda _: None)
     assert work.unfit == {}
     return done
+
+
+def expire_all(store: Store) -> None:
+    """Book what is left of all that has ended, as a process does that begins."""
+    while Credits(store.db).expire():
+        pass
 
 
 def left(store: Store) -> dict[str, int]:
