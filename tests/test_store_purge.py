@@ -15,8 +15,11 @@ from sqlalchemy.exc import DatabaseError
 from support import redemptions, sales
 from support.books import buy, damage, fill, use
 from support.purges import (
+    HOUR,
     LATER,
     START,
+    at,
+    credit,
     ended,
     expire_all,
     figures,
@@ -38,17 +41,6 @@ from l402.store.settlements import Settled, Settlements
 pytest_plugins = ["support.databases"]
 
 EXAMPLES = int(os.environ.get("PURGE_EXAMPLES", "30"))
-HOUR = 3600
-
-
-def at(hours: float) -> datetime:
-    return datetime.fromtimestamp(START + hours * HOUR, UTC)
-
-
-def credit(store: Store, number: int, hours: int = 0, **changes: Any) -> None:
-    """Sell credit of 10 sat for an hour, and present it at once."""
-    bought = ended(number, START + hours * HOUR, kind="credit", ledger=store.ledger.id(), **changes)
-    assert store.payments.admit(bought, at(hours)).first
 
 
 def history(store: Store) -> None:

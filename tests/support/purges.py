@@ -13,10 +13,11 @@ from l402.store.audit import Audit
 from l402.store.comparison import Comparison
 from l402.store.credits import Credits
 from l402.store.purge import Purge
+from support.books import use
 from support.sales import sale
 
 #: When what is purged was sold, and long after its end: both before today, or nothing expires.
-START = 1_500_000_000
+START, HOUR = 1_500_000_000, 3600
 LATER = datetime.fromtimestamp(START, UTC) + timedelta(days=400)
 #: By day, service, endpoint and kind: what entries and payments come to, purged ones included.
 _BOOKS = """
@@ -116,3 +117,19 @@ def ended(number: int, at: int, **changes: Any) -> Any:
         **{"issued_at": at, "starts_at": at, "ends_at": at + 3600, "valid_until": at + 3600}
         | changes,
     )
+
+
+def at(hours: float) -> datetime:
+    """So many hours after the beginning."""
+    return datetime.fromtimestamp(START + hours * HOUR, UTC)
+
+
+def credit(store: Store, number: int, hours: int = 0, **changes: Any) -> None:
+    """Sell credit of 10 sat for an hour, and present it at once."""
+    bought = ended(number, START + hours * HOUR, kind="credit", ledger=store.ledger.id(), **changes)
+    assert store.payments.admit(bought, at(hours)).first
+
+
+def use_long_ago(store: Store, number: int, **how: Any) -> None:
+    """Charge a call to it then."""
+    use(store, number, now=at(0), **how)
