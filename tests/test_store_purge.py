@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 from support import redemptions, sales
 from support.books import buy, damage, fill, use
+from support.killing import await_
 from support.purges import (
     HOUR,
     LATER,
@@ -31,7 +34,7 @@ from support.purges import (
 )
 from support.sales import NOW, payment_hash, sale, token_id
 
-from l402.store import Store, closings, removal
+from l402.store import Store, closings, migrate, removal
 from l402.store import purge as purge_module
 from l402.store.audit import Audit, Difference
 from l402.store.payments import Sale
@@ -523,3 +526,26 @@ def test_not_remembered(store: Store) -> None:
     assert not store.payments.admit(again, at(0.5)).first
     run_raw(store, "UPDATE l402_ledger SET closed_until = NULL")
     assert store.payments.admit(again, at(0.5)).first
+
+
+@pytest.mark.postgres
+def test_bought_in_the_moment(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who buys while his account is being removed waits a moment, and begins anew."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store, closing(Store(postgres_url)) as other:
+        store.payments.admit(ended(1, START), at(0))
+        more = sale(2, token_id=token_id(1))
+        run, admitted = removal.Removal.run, []
+        buyer = threading.Thread(target=lambda: admitted.append(other.payments.admit(more, NOW)))
+        waits = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+
+        def meanwhile(self: removal.Removal, credits: Any) -> Any:
+            buyer.start()
+            await_(lambda: store.db.fetch(waits), "the buyer's wait", 0.01, 10)
+            return run(self, credits)
+
+        monkeypatch.setattr(removal.Removal, "run", meanwhile)
+        assert purge(store, LATER).tokens == 1
+        buyer.join(30)
+        assert [standing.first for standing in admitted] == [True]
+        assert left(store)["payment"] == 1
