@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TOKENS = int(os.environ.get("MEMORY_TOKENS", "9000"))
+TOKENS = int(os.environ.get("MEMORY_TOKENS", "6000"))
 ROOT = Path(__file__).parents[1]
 #: MB above what the process took when it had served two tokens.
 BOUND = 64

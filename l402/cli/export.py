@@ -53,7 +53,7 @@ def export(
     progress: bool | None,
     as_json: bool,
 ) -> None:
-    """Write payments, what was used of balances, or sums of what was purged, as CSV.
+    """Write payments, usage, or sums of what was purged, as CSV.
 
     \b
     payments  each payment, by its first presentation, with what it bought and its status
