@@ -467,7 +467,7 @@ def test_under_load(database_url: str, store: Store) -> None:
     with redemptions.SPAWN.Manager() as manager, redemptions.SPAWN.Pool(1) as pool:
         over = manager.Event()
         purging = pool.apply_async(purge_again_and_again, (database_url, over))
-        jobs = redemptions.redeem_together(database_url, 800, 20)
+        jobs = redemptions.redeem_together(database_url, 400, 20)
         tallies = [job.get(timeout=240) for job in jobs]
         over.set()
         assert purging.get(timeout=60) == 200
