@@ -4,6 +4,8 @@ Without a command it measures everything but Lightning and writes ``benchmarks/r
 
     quick       in less than a minute: a few rounds on SQLite
     lightning   on a real lnd, beside Aperture, which Go builds at first
+    growth      as the tables grow to ten million rows (ROWS=… for fewer)
+    memory      of a process that a million tokens pass (TOKENS=… for fewer)
     ablation    where the time of a paid repeat goes
     compare     set the ratios of the latest run against the baseline; never fails
     publish     make the latest runs the baseline, and write the tables and plots of the docs
@@ -16,7 +18,17 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import ablation, docs, imports, in_process, lightning, served, streams
+from benchmarks import (
+    ablation,
+    docs,
+    growth,
+    imports,
+    in_process,
+    lightning,
+    memory,
+    served,
+    streams,
+)
 from benchmarks.backends import Backend, postgres_and_redis, sqlite
 from benchmarks.results import BASELINE, LATEST, Effort, Row, Run, machine
 from benchmarks.servers import Server
@@ -94,6 +106,10 @@ def main(command: str = "all") -> None:
         folder = Path(name)
         if command == "ablation":
             run(ablation.rows(sqlite(folder)), "ablation")
+        elif command == "growth":
+            run(growth.rows(folder), "growth")
+        elif command == "memory":
+            run(memory.rows(sqlite(folder)), "memory")
         elif command == "lightning":
             run(lightning.rows(folder), "lightning")
         elif command in ("all", "quick"):

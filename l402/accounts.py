@@ -8,7 +8,6 @@ service.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
 from l402.protocol.token import CREDIT, Grant, Token
 from l402.store import Store
-from l402.store.orders import Order, Short
+from l402.store.orders import Order, Short, new_use_id
 from l402.store.payments import Sale
 from l402.store.replies import Answer, Call, Conflict, Reply
 from l402.sync import Sync
@@ -174,7 +173,7 @@ class Accounts:
         if refused := self._unentitled(shown, terms, now):
             return refused
         order = Order(
-            use_id=secrets.token_bytes(16),
+            use_id=new_use_id(),
             token_id=shown.token_id,
             service=terms.service,
             endpoint=terms.endpoint,

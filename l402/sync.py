@@ -174,8 +174,9 @@ class Sync:
             return
         self._chores_at = now
         uses, credits, replies = self._store.uses, self._store.credits, self._store.replies
+        checkpoint = self._store.db.checkpoint
         waits: StoreError | None = None
-        for chore in (uses.renew, uses.recover, credits.expire, replies.purge):
+        for chore in (uses.renew, uses.recover, credits.expire, replies.purge, checkpoint):
             try:
                 chore()
             except StoreError as error:

@@ -49,6 +49,7 @@ from support.account_model import (
     Payment,
     Request,
     State,
+    Status,
     Use,
     Verdict,
     View,
@@ -61,6 +62,7 @@ from l402.protocol import token
 from l402.protocol.authorization import Credential
 from l402.store import migrate
 from l402.store.audit import Audit
+from l402.store.purge import SLACK, Purge
 from l402.store.tables import credential, credit, entry, lease, payment, use
 from l402.store.uses import Uses
 
@@ -415,6 +417,19 @@ class AccountMachine(RuleBasedStateMachine):
 
     # What operators do
 
+    @rule(process=any_process, later=st.sampled_from([0, 0, DAY, 400 * DAY]))
+    def purge(self, process: int, later: int) -> None:
+        """Purge what has ended, perhaps much later; what calls of it never said is not asked."""
+        self.wait_until(self.model.now + later)
+        if self.model.ended():
+            self.expire(process)
+        store, now = self.processes[process].gate.store, self.model.now
+        work = Purge(store.db, datetime.fromtimestamp(now, UTC))
+        done = work.run(lambda _: None)
+        gone = self.model.purge(now - SLACK.total_seconds())
+        assert (done.tokens, work.unfit) == (len(gone), {})
+        self.late = [late for late in self.late if late.use.token_id not in gone]
+
     @precondition(lambda self: len(self.model.payments) > 4)
     @rule(key=keys, kind=st.sampled_from(["token", "payment", "service"]))
     def revoke(self, key: Key, kind: str) -> None:
@@ -480,7 +495,7 @@ class AccountMachine(RuleBasedStateMachine):
     @invariant()
     def the_record_is_the_models(self) -> None:
         model = self.model
-        known = [paid for paid in model.payments if paid.status]
+        known = [paid for paid in model.payments if paid.status not in (None, Status.PURGED)]
         assert self.rows(credential.c.token_id) == Counter(
             (token_id,) for token_id in {paid.token_id.hex() for paid in known}
         )
@@ -518,6 +533,9 @@ class AccountMachine(RuleBasedStateMachine):
         found: list[object] = []
         totals = Audit(self.processes[0].gate.store.db).run(found.append, lambda _: None)
         assert found == []
+        lines = self.model.entries + self.model.closed
+        assert totals.entries == len(lines)
+        assert totals.used == sum(msat for *_, kind, msat in lines if kind == "use")
         assert totals.granted - totals.gone == totals.balance + totals.reserved
 
     # How it is done

@@ -14,7 +14,8 @@ from l402.cli import cli
 
 COMMANDS = [
     "keygen", "upgrade", "current", "doctor", "routes", "price", "list", "show", "revoke",
-    "credit", "debit", "stats", "audit", "reconcile", "export", "wallet",
+    "credit", "debit", "stats", "audit", "reconcile", "export", "purge",
+    "wallet",
 ]  # fmt: skip
 BY_HAND = ["--sats", "1", "--why", "goodwill", "--id", "ticket-1"]
 
@@ -59,7 +60,7 @@ def test_every_command_explains_itself(command: str) -> None:
     "arguments",
     [["current"], ["upgrade"], ["routes"], ["list"], ["show", "a" * 64], ["stats"], ["wallet"],
      ["revoke", "a" * 64, "--token"], ["credit", "a" * 64, *BY_HAND],
-     ["debit", "a" * 64, *BY_HAND], ["audit"], ["reconcile"], ["export", "usage"],
+     ["debit", "a" * 64, *BY_HAND], ["audit"], ["reconcile"], ["export", "usage"], ["purge"],
      ["price", "list"], ["price", "unset", "quote"], ["price", "set", "quote", "--sats", "1"]],
 )  # fmt: skip
 def test_an_app_without_l402(arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ from l402.cli.group import Group
 from l402.cli.hand import credit, debit
 from l402.cli.keys import keygen
 from l402.cli.price import price
+from l402.cli.purge import purge
 from l402.cli.reconcile import reconcile
 from l402.cli.revocation import revoke
 from l402.cli.sales import list_, show
@@ -26,7 +27,7 @@ Times are in UTC; with --json, amounts are in msat and times ISO 8601.
 Exit codes:
   0  it worked
   1  it failed or was refused: the configuration, the database, a file, what an account has left;
-     one line on stderr says why. Of audit and reconcile: the books do not agree
+     one line on stderr says why. Of audit, reconcile and purge: the books do not agree
   2  it was called wrongly, or what was named may mean several things
   3  what was named is not in the record
 """
@@ -34,6 +35,6 @@ Exit codes:
 cli = Group("l402", help=_HELP)
 for _command in (
     keygen, upgrade, current, doctor, routes, price, list_, show, revoke, credit, debit, stats,
-    audit, reconcile, export, wallet,
+    audit, reconcile, export, purge, wallet,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -22,6 +22,7 @@ def audit(gate: Gate, as_json: bool) -> None:
     was granted is what it has left, what calls in flight hold, and what was used, expired or
     debited; each entry begins where the last one ended; each payment of credit was booked once;
     each answer kept under an Idempotency-Key was charged. Passes have no balance, and need none.
+    What was purged goes on counting, as sums, which must agree with one another.
 
     It may run while requests are served, and changes nothing. If anything differs, each
     difference is named and the exit code is 1.
@@ -55,7 +56,7 @@ def audit(gate: Gate, as_json: bool) -> None:
 
 
 def _line(difference: Difference) -> str:
-    account = f"{difference.token_id} {difference.service or ''}".rstrip()
+    account = " ".join(filter(None, (difference.token_id or "closings", difference.service)))
     found = "nothing" if difference.found is None else difference.found
     expected = "nothing" if difference.expected is None else difference.expected
     return f"{account}: {difference.what}: expected {expected}, found {found}"

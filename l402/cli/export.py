@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @click.command()
-@click.argument("book", type=click.Choice(["payments", "usage"]))
+@click.argument("book", type=click.Choice(["payments", "usage", "closings"]))
 @click.option("--since", type=time, help="Only what was booked then or later.")
 @click.option("--until", type=time, help="Only what was booked before then.")
 @click.option("--service", help="Only of this service.")
@@ -53,11 +53,12 @@ def export(
     progress: bool | None,
     as_json: bool,
 ) -> None:
-    """Write payments, or what was used of balances, as CSV.
+    """Write payments, usage, or sums of what was purged, as CSV.
 
     \b
     payments  each payment, by its first presentation, with what it bought and its status
     usage     each call that was charged to a balance, and what was left after it
+    closings  sums, by day, of what was purged of both, and of the rest of the ledger
 
     Amounts are in msat, times ISO 8601 in UTC. TIME is ISO 8601 (in UTC, if it has no offset) or
     unix seconds. A cell that a spreadsheet would take for a formula gets an apostrophe in front.
@@ -91,7 +92,7 @@ def _counted(rows: Iterable[Any], progress: Progress) -> Iterator[Any]:
 def _write_json(file: BinaryIO, names: list[str], rows: Iterable[Iterable[object]]) -> None:
     for row in rows:
         document = dict(zip(names, row, strict=True))
-        file.write(json.dumps(document, default=_moment).encode() + b"\n")
+        file.write(json.dumps(document, default=_cell).encode() + b"\n")
     file.flush()
 
 
@@ -115,6 +116,8 @@ class _Encoded:
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return _moment(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value

@@ -21,9 +21,10 @@ from sqlalchemy import (
     union_all,
 )
 
+from l402.store.closings import Closed
 from l402.store.engine import Database
 from l402.store.payments import CREDIT, GRANTED
-from l402.store.tables import entry, payment, reply, use
+from l402.store.tables import credit, entry, payment, reply, use
 from l402.store.totals import ACCOUNTS, EFFECT, Totals
 
 
@@ -31,10 +32,11 @@ from l402.store.totals import ACCOUNTS, EFFECT, Totals
 class Difference:
     """One thing of an account that is not as it must be; amounts are in msat.
 
-    None stands for what is not there; an answer under an Idempotency-Key has no service.
+    None stands for what is not there; an answer under an Idempotency-Key has no service, and
+    what was purged no token id.
     """
 
-    token_id: str
+    token_id: str | None
     service: str | None
     what: str
     expected: int | str | None
@@ -46,11 +48,16 @@ def _breaks() -> Select[Any]:
     last = func.lag(entry.c.balance_after).over(
         partition_by=[entry.c.token_id, entry.c.service], order_by=entry.c.entry_id
     )
-    lines = select(entry, func.coalesce(last, 0).label("last"), EFFECT.label("effect")).subquery()
+    lines = select(entry, last.label("before"), EFFECT.label("effect")).subquery()
     line = lines.c
-    return select(lines).where(
+    # Where its entries begin, an account owned what was carried from those that were purged.
+    begun = select(credit.c.carried).where(
+        credit.c.token_id == line.token_id, credit.c.service == line.service
+    )
+    expected = func.coalesce(line.before, begun.scalar_subquery(), 0)
+    return select(lines, expected.label("last")).where(
         or_(
-            line.balance_before != line.last,
+            line.balance_before != expected,
             line.balance_after != line.balance_before + line.effect,
             line.effect.is_(None),  # a kind that is not known
         )
@@ -141,11 +148,16 @@ class Audit:
                 for row in connection.execute(statement):
                     for difference in differences(row):
                         found(difference)
-        return totals
+            begin("closings")
+            closed = Closed(connection)
+            for each in closed.imbalances():
+                found(Difference(None, each.service, each.what, each.expected, each.found))
+        return totals + closed.totals()
 
 
 def _in_account(row: Row[Any], account: Totals) -> Iterator[Difference]:
-    left, owned = account.granted - account.gone, account.balance + account.reserved
+    left = int(row.carried) + account.granted - account.gone
+    owned = account.balance + account.reserved
     if not account.accounts:
         yield _difference(row, "row of l402_credit", left, None)
     elif left != owned:

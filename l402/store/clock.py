@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import Date, DateTime
+from sqlalchemy import Date, DateTime, ScalarSelect, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -38,6 +38,14 @@ class DatabaseNow(FunctionElement[datetime]):
 
     type = Moment()
     inherit_cache = True
+
+
+def database_now() -> ScalarSelect[datetime]:
+    """Return the database's clock, read once in a statement: so an index serves for a comparison.
+
+    What is read anew for each row, Postgres would compare with every row.
+    """
+    return select(DatabaseNow()).scalar_subquery()
 
 
 class UtcDay(FunctionElement[date]):

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row, Text, bindparam, exists, func, not_, select
 
+from l402.store import closings
+from l402.store.closings import AtNode
 from l402.store.engine import LEISURE, Database
 from l402.store.settlements import Settled
 from l402.store.tables import Key, payment, settlement
@@ -145,19 +147,22 @@ class Comparison:
                 unused(Settled(**row._mapping))
             for row in connection.execute(_DIFFERENCES, self._at()):
                 differs(AmountDifference(**row._mapping))
-        return _sums(at_node, here)
+            purged = closings.at_node(connection, self.network)
+        return _sums(at_node, here, purged)
 
     def _at(self, **more: str) -> dict[str, str]:
         return {"network": self.network, **more}
 
 
-def _sums(at_node: Row[Any], here: Row[Any]) -> Sums:
+def _sums(at_node: Row[Any], here: Row[Any], purged: AtNode) -> Sums:
     presented, presented_msat, unused, unused_msat = map(int, at_node)
     read, read_msat, unread, unread_msat = map(int, here)
+    presented, presented_msat = presented + purged.read, presented_msat + purged.received
+    recorded = read + unread + purged.recorded, read_msat + unread_msat + purged.recorded_msat
     return Sums(
         settled=Sum(presented + unused, presented_msat + unused_msat),
         presented=Sum(presented, presented_msat),
         unused=Sum(unused, unused_msat),
-        recorded=Sum(read + unread, read_msat + unread_msat),
-        unread=Sum(unread, unread_msat),
+        recorded=Sum(*recorded),
+        unread=Sum(unread + purged.unread, unread_msat + purged.unread_msat),
     )

@@ -3,14 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
+from operator import add
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, func, select
 
 from l402.store.clock import Moment, UtcDay
+from l402.store.closings import ENTRY, PAYMENT, SOLD
 from l402.store.engine import LEISURE, Database
+from l402.store.ledger import USE
 from l402.store.payments import GRANTED
-from l402.store.tables import challenge_count, entry, insertion, payment
+from l402.store.tables import challenge_count, closing, entry, insertion, payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,26 @@ def _uses(*by: str) -> Select[Any]:
     columns = [entry.c[name] for name in by]
     day = UtcDay(entry.c.at).label("day")
     sums = select(day, *columns, func.count(), func.sum(entry.c.msat))
-    days = sums.where(entry.c.at >= _START, entry.c.at < _END, entry.c.kind == "use")
+    days = sums.where(entry.c.at >= _START, entry.c.at < _END, entry.c.kind == USE)
     return days.group_by(day, *columns)
 
 
-#: Challenges, sales and uses: by service, and by service and endpoint.
+def _closed(book: str, kinds: Sequence[str], *by: str) -> Select[Any]:
+    """What was purged of the days."""
+    columns = [closing.c.day, *(closing.c[name] for name in by)]
+    sums = select(*columns, func.sum(closing.c.number), func.sum(closing.c.msat))
+    days = closing.c.day.between(bindparam("first"), bindparam("last"))
+    return sums.where(days, closing.c.book == book, closing.c.kind.in_(kinds)).group_by(*columns)
+
+
+#: Challenges, sales and uses, what was purged of these two behind them: by service, and by service
+#: and endpoint.
 _FIGURES = {
-    by: (_challenges(*by), _sales(*by), _uses(*by))
+    by: (
+        [_challenges(*by)],
+        [_sales(*by), _closed(PAYMENT, SOLD, *by)],
+        [_uses(*by), _closed(ENTRY, [USE], *by)],
+    )
     for by in (("service",), ("service", "endpoint"))
 }
 
@@ -115,7 +132,11 @@ class Counts:
         by = ("service", "endpoint") if by_endpoint else ("service",)
         with self.db.read(LEISURE) as connection:
             asked, sold, used = (
-                _keyed(connection.execute(figures, period), 1 + len(by)) for figures in _FIGURES[by]
+                _keyed(
+                    chain.from_iterable(connection.execute(each, period) for each in figures),
+                    1 + len(by),
+                )
+                for figures in _FIGURES[by]
             )
         none = (0, 0)
         return [
@@ -125,8 +146,13 @@ class Counts:
 
 
 def _keyed(rows: Iterable[Row[Any]], width: int) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    """Take rows apart: day, service and perhaps endpoint, and the figures."""
-    return {tuple(row[:width]): tuple(map(int, row[width:])) for row in rows}
+    """Take rows apart: day, service and perhaps endpoint, and the figures, which add up."""
+    sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for row in rows:
+        figures = tuple(map(int, row[width:]))
+        before = sums.get(tuple(row[:width]), (0,) * len(figures))
+        sums[tuple(row[:width])] = tuple(map(add, before, figures))
+    return sums
 
 
 def _day_count(

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, exists, not_, or_, select
 
 from l402.store import balances, ledger
-from l402.store.clock import DatabaseNow
+from l402.store.clock import DatabaseNow, database_now
 from l402.store.engine import Database
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED
@@ -48,7 +48,7 @@ _OF = (
 _ENDED = (
     select(credit.c.token_id, credit.c.service, credit.c.ends_at, credit.c.reserved)
     .where(
-        credit.c.ends_at.between(bindparam("since"), DatabaseNow()),
+        credit.c.ends_at.between(bindparam("since"), database_now()),
         or_(credit.c.balance > 0, credit.c.reserved > 0),
     )
     .order_by(credit.c.ends_at)

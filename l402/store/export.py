@@ -8,9 +8,9 @@ from sqlalchemy import Row, Select, select
 
 from l402.store.engine import Database
 from l402.store.ledger import USE
-from l402.store.tables import entry, payment
+from l402.store.tables import closing, entry, payment
 
-Book = Literal["payments", "usage"]
+Book = Literal["payments", "usage", "closings"]
 
 _PAYMENTS = select(
     payment.c.presented_at,
@@ -45,7 +45,8 @@ _USAGE = (
     .where(entry.c.kind == USE)
     .order_by(entry.c.at, entry.c.entry_id)
 )
-_BOOKS: dict[Book, Select[Any]] = {"payments": _PAYMENTS, "usage": _USAGE}
+_CLOSINGS = select(closing).order_by(*closing.primary_key)
+_BOOKS: dict[Book, Select[Any]] = {"payments": _PAYMENTS, "usage": _USAGE, "closings": _CLOSINGS}
 
 
 def columns(book: Book) -> list[str]:
@@ -69,8 +70,8 @@ class Export:
     ) -> Iterator[Row[Any]]:
         """Give the rows of a book, from `since` (included) to `until` (excluded), of a service.
 
-        Payments go by the moment of their first presentation, usage by that of its charge. A
-        thousand rows at most are in memory at a time.
+        Payments go by the moment of their first presentation, usage by that of its charge, closings
+        by their day, all of it. A thousand rows at most are in memory at a time.
 
         :raises StoreError: if they could not be read
         """
@@ -84,9 +85,9 @@ def _chosen(
     chosen = _BOOKS[book]
     at, named = chosen.selected_columns[0], chosen.selected_columns["service"]
     if since is not None:
-        chosen = chosen.where(at >= since)
+        chosen = chosen.where(at >= (since.date() if book == "closings" else since))
     if until is not None:
-        chosen = chosen.where(at < until)
+        chosen = chosen.where(at < (until.date() if book == "closings" else until))
     if service is not None:
         chosen = chosen.where(named == service)
     return chosen

@@ -9,7 +9,8 @@ from l402.store.url import shown
 
 _UPGRADE = "run `flask l402 upgrade` with this release"
 _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
-_LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+#: Serialization failure, deadlock, and a row that is gone to which another was to refer: a purge's.
+_LOST_A_RACE = frozenset({"40001", "40P01", "23503"})
 #: Postgres checks a changed balance as the statement first saw its row, before it waits for whoever
 #: is changing that row; so each of these may have been of no account.
 _CHECKED_EARLY = frozenset({"ck_l402_credit_balance", "ck_l402_credit_reserved"})

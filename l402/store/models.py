@@ -117,11 +117,15 @@ class ChallengeCount(Base):
 
 
 class Ledger(Base):
-    """This record's identity: one row, drawn at random when its tables were made."""
+    """This record's identity: one row, drawn at random when its tables were made.
+
+    What ended before `closed_until` may have been purged.
+    """
 
     __table__ = tables.ledger
 
     ledger_id: Mapped[str]
+    closed_until: Mapped[datetime | None]
 
     def __repr__(self) -> str:
         return f"<Ledger {self.ledger_id}>"
@@ -130,7 +134,8 @@ class Ledger(Base):
 class Credit(Base):
     """What an account (a token id) may still spend on a service, until `ends_at`; in msat.
 
-    `reserved` is what calls in flight hold: neither spent nor free.
+    `reserved` is what calls in flight hold: neither spent nor free. `carried` is what it owned
+    where its entries begin, if older ones were purged.
     """
 
     __table__ = tables.credit
@@ -140,6 +145,7 @@ class Credit(Base):
     balance: Mapped[int]
     reserved: Mapped[int]
     ends_at: Mapped[datetime]
+    carried: Mapped[int]
 
     def __repr__(self) -> str:
         return f"<Credit of {self.token_id[:16]} for {self.service}: {self.balance} msat>"
@@ -180,7 +186,7 @@ class Use(Base):
 
 
 class Entry(Base):
-    """A line of the ledger; the database refuses to change or delete one.
+    """A line of the ledger; the database refuses to change one, and only a purge deletes it.
 
     `kind` is "purchase", "use", "release", "write_off", "expiry", "credit" or "debit", the last
     two by hand. `balance_before` and `balance_after` count what is reserved too.
@@ -274,3 +280,34 @@ class Bookmark(Base):
 
     def __repr__(self) -> str:
         return f"<Bookmark on {self.network}: {self.position}>"
+
+
+class Closing(Base):
+    """What was purged of a day, as a sum: `number` rows of `msat` together.
+
+    `book` is "entry", "payment", "balance" or "settlement", and `kind` that of the entry, the kind
+    and status of the payment, or whether a payment was found at the node. What a book does not
+    know (an entry its network, a settlement its service) is empty.
+    """
+
+    __table__ = tables.closing
+
+    day: Mapped[date]
+    book: Mapped[str]
+    kind: Mapped[str]
+    service: Mapped[str]
+    endpoint: Mapped[str]
+    network: Mapped[str]
+    number: Mapped[int]
+    msat: Mapped[int]
+
+    def __repr__(self) -> str:
+        return f"<Closing of {self.day}: {self.number} of {self.book} {self.kind}>"
+
+
+class Purge(Base):
+    """A token that is being purged; no other transaction than the purge's ever sees one."""
+
+    __table__ = tables.purge
+
+    token_id: Mapped[str]

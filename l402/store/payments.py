@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, exists, func, literal, not_, select, union_all
 
-from l402.store import balances, ledger
+from l402.store import balances
+from l402.store import ledger as books
 from l402.store.clock import Moment
 from l402.store.engine import Database
 from l402.store.revocations import CONCERNED, HIT
-from l402.store.tables import Key, credential, credit, insertion, payment
+from l402.store.tables import Key, credential, credit, insertion, ledger, payment
 
 PASS = "pass"  # noqa: S105 - a kind of right
 CREDIT = "credit"
@@ -67,7 +68,12 @@ class Standing:
 
 _HASH = bindparam("payment_hash", type_=Key)
 _LOOK_UP = (
-    select(payment.c.status, payment.c.token_id, CONCERNED.label("revoked"))
+    select(
+        payment.c.status,
+        payment.c.token_id,
+        CONCERNED.label("revoked"),
+        select(ledger.c.closed_until).scalar_subquery().label("closed_until"),
+    )
     # One row always, so that the revocations are asked in the same round trip.
     .select_from(
         select(literal(1).label("one"))
@@ -114,7 +120,8 @@ class Payments:
         """Book a sale at its first presentation, and say how it stands.
 
         A sale that is booked already costs one read and no write. `settled_at` is when the node
-        confirmed the payment, where it was asked.
+        confirmed the payment, where it was asked. What ended before the last purge is late, and
+        not booked.
 
         If a commit's outcome is lost with its connection, a second look finds the sale booked and
         `first` is False: over all processes it is True at most once.
@@ -164,16 +171,21 @@ class Payments:
         return self.db.run(lambda: self._look_up(_row(sale))[1].revoked)
 
     def _look_up(self, row: dict[str, Any]) -> tuple[bool, Standing]:
+        """Say whether a sale is not to be booked any more, and how it stands."""
         with self.db.read() as connection:
-            status, token_id, revoked = connection.execute(_LOOK_UP, row).one()
+            status, token_id, revoked, closed_until = connection.execute(_LOOK_UP, row).one()
         booked = status is not None
         elsewhere = booked and token_id != row["token_id"]
         revoked = bool(revoked) or elsewhere or status == REVOKED
-        return booked, Standing(first=False, revoked=revoked, late=status == LATE)
+        # It may have been booked and purged: whatever our clock shows, it must not count again.
+        closed = not booked and closed_until is not None and row["valid_until"] <= closed_until
+        return booked or closed, Standing(
+            first=False, revoked=revoked, late=closed or status == LATE
+        )
 
     def _book(self, row: dict[str, Any]) -> Standing:
         with self.db.write() as connection:
-            if row["kind"] == CREDIT and connection.execute(ledger.ID).scalar() != row["ledger"]:
+            if row["kind"] == CREDIT and connection.execute(books.ID).scalar() != row["ledger"]:
                 return Standing(first=False, revoked=False, late=False, foreign=True)
             revoked = connection.execute(_LOOK_UP, row).one().revoked
             status = _status(row, revoked)

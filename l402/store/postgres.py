@@ -160,6 +160,9 @@ class Postgres:
         self._last = next((each for each in hosts if each in (found, (found[0], ""))), None)
         return connection
 
+    def checkpoint(self) -> None:
+        """Nothing: the server does it by itself."""
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._writer.dispose()

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from l402.store.clock import DatabaseNow
+from l402.store.clock import DatabaseNow, database_now
 from l402.store.engine import Database
 from l402.store.tables import Key, credit, insertion, reply
 
@@ -98,7 +98,7 @@ _FINISH = (
 _FORGET = delete(reply).where(_OWN)
 _OLD = (
     select(reply.c.token_id, reply.c.key)
-    .where(reply.c.expires_at <= DatabaseNow())
+    .where(reply.c.expires_at <= database_now())
     .limit(bindparam("most"))
 )
 _PURGE = delete(reply).where(*_NAMED, reply.c.expires_at <= DatabaseNow())

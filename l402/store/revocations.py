@@ -1,23 +1,29 @@
 """What must not be served any more, although it was paid: each fact a row, none ever undone."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     SQLColumnExpression,
     and_,
     bindparam,
+    delete,
     exists,
     func,
+    not_,
     or_,
     select,
+    tuple_,
 )
 
 from l402.store.clock import DatabaseNow, Moment
 from l402.store.engine import LEISURE, Database
-from l402.store.tables import Key, insertion, payment, revocation
+from l402.store.tables import Key, credential, insertion, payment, revocation
 
 Kind = Literal["token", "payment", "handle", "service"]
 
@@ -78,6 +84,49 @@ CONCERNED = exists().where(
         bindparam("issued_at", type_=Moment()),
     )
 )
+
+#: Whether nothing on record is concerned by a revocation of a token, a payment or a handle.
+_IDLE = not_(
+    or_(
+        and_(
+            revocation.c.kind == "token",
+            exists().where(credential.c.token_id == revocation.c.subject),
+        ),
+        and_(
+            revocation.c.kind == "payment",
+            exists().where(payment.c.payment_hash == revocation.c.subject),
+        ),
+        and_(
+            revocation.c.kind == "handle",
+            exists().where(
+                credential.c.token_id >= revocation.c.subject,
+                credential.c.token_id <= revocation.c.subject + "g",  # behind every digit
+            ),
+        ),
+    )
+)
+_ORDER = (revocation.c.revoked_at, revocation.c.subject, revocation.c.kind)
+_OLD = (
+    select(*_ORDER, _IDLE.label("idle"))
+    .where(
+        revocation.c.revoked_at <= bindparam("end", type_=Moment()),
+        revocation.c.kind != "service",
+        tuple_(*_ORDER)
+        > tuple_(
+            bindparam("at", type_=Moment()),
+            bindparam("after", type_=Key),
+            bindparam("of", type_=Key),
+        ),
+    )
+    .order_by(*_ORDER)
+    .limit(bindparam("most", type_=Integer))
+)
+_PURGE = delete(revocation).where(
+    revocation.c.subject == bindparam("name", type_=Key),
+    revocation.c.kind == bindparam("of", type_=Key),
+    _IDLE,
+)
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NOW = select(DatabaseNow().label("now"))
 
@@ -162,6 +211,28 @@ class Revocations:
             if row.subject is not None
         ]
         return rows[0].now, found
+
+    def purge(self, before: datetime, *, dry_run: bool = False, limit: int = 500) -> Iterator[int]:
+        """Delete revocations from before a moment that concern nothing on record, page by page.
+
+        Those of services stay: there is one for each. Gives how many each page deleted, of `limit`
+        at most. What was signed before it was revoked must have ended, be it on record or not.
+
+        :raises StoreError: if they could not be read or deleted; what is done is done
+        """
+        page: Sequence[Any] = [(_LONG_AGO, "", "")]
+        while page:
+            at, after, of = page[-1][:3]
+            last = {"at": at, "after": after, "of": of}
+            page = self.db.fetch(_OLD, {"end": before, "most": limit, **last})
+            idle = [{"name": row.subject, "of": row.kind} for row in page if row.idle]
+            if idle and not dry_run:
+                self.db.run(partial(self._delete, idle))
+            yield len(idle)
+
+    def _delete(self, rows: list[dict[str, str]]) -> None:
+        with self.db.write() as connection:
+            connection.execute(_PURGE, rows)
 
 
 def _checked(kind: Kind, subject: str, issued_before: datetime | None) -> str:

@@ -7,12 +7,13 @@ stays known when the node is replaced, and every figure is a comparison of two t
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from l402.store.clock import DatabaseNow
 from l402.store.engine import Database
-from l402.store.tables import Key, bookmark, insertion, payment, settlement
+from l402.store.tables import Key, bookmark, insertion, ledger, payment, settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ _MARK = insertion(
 _ON = bookmark.c.network == bindparam("on", type_=Key)
 _BOOKMARK = select(bookmark.c.position, bookmark.c.payment_hash).where(_ON)
 _FORGET = delete(bookmark).where(_ON)
+_CLOSED_UNTIL = select(ledger.c.closed_until).with_for_update(read=True)
 _HOLDERS = select(payment.c.payment_hash, payment.c.token_id).where(
     payment.c.payment_hash.in_(bindparam("payment_hashes", expanding=True, type_=Key))
 )
@@ -88,7 +90,9 @@ class Settlements:
     def add(self, network: str, settled: Sequence[Settled], read_to: Bookmark | None) -> int:
         """Record a page of settlements and how far the list is read, both or neither.
 
-        What is recorded already stays as it is. Gives how many were new; if a commit's outcome
+        What is recorded already stays as it is. What was paid before the last purge, and is on
+        record neither here nor there, is passed over: nobody can tell any more whether it was ever
+        presented. Gives how many were new; if a commit's outcome
         was lost with its connection, those of that commit count as known.
 
         :raises StoreError: if they could not be written
@@ -97,7 +101,8 @@ class Settlements:
 
         def write() -> int:
             with self.db.write() as connection:
-                new = connection.execute(_ADD, rows).rowcount if rows else 0
+                told = _told(connection, rows)
+                new = connection.execute(_ADD, told).rowcount if told else 0
                 if read_to is not None:
                     now = connection.execute(_NOW).scalar_one()
                     mark = {"network": network, "read_at": now}
@@ -105,3 +110,14 @@ class Settlements:
                 return new
 
         return self.db.run(write)
+
+
+def _told(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what may have been purged; a purge begins after this is committed."""
+    closed_until = connection.execute(_CLOSED_UNTIL).scalar()
+    if closed_until is None:
+        return rows
+    old = [row["payment_hash"] for row in rows if row["settled_at"] <= closed_until]
+    held = connection.execute(_HOLDERS, {"payment_hashes": old}).scalars().all()
+    gone = set(old).difference(held)
+    return [row for row in rows if row["payment_hash"] not in gone]

@@ -23,8 +23,11 @@ from l402.store.url import in_memory, shown
 
 #: What an operator may choose, and the number SQLite reads back. OFF could corrupt the file.
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2, "EXTRA": 3}
-#: Pages of the write-ahead log, 4 KiB each, between two checkpoints.
-_CHECKPOINT = 4000
+#: Pages of the write-ahead log, 4 KiB each, after which whoever commits moves them into the file:
+#: only if no process has done so beside its requests (see `Database.checkpoint`).
+_CHECKPOINT = 20_000
+#: What the writer keeps of the file in memory, KiB: the upper parts of large indexes.
+_CACHE = 16_384
 #: Seconds between two looks at whether another process still writes: they grow, within bounds.
 _SHORTEST, _LONGEST = 0.001, 0.016
 _LEVEL = "l402_synchronous"
@@ -101,6 +104,12 @@ class SQLite:
     def confirm(self) -> None:
         """Nothing: what can be read here is in the file."""
 
+    def checkpoint(self) -> None:
+        """Move what was written from the log into the file; holds up no reader and no writer."""
+        if not self.in_memory:
+            with self._reader.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         while self._kept:
@@ -152,7 +161,7 @@ class SQLite:
     def _prepare(self, connection: DriverConnection, record: object) -> None:
         """Set a new connection up, and read back what SQLite made of it."""
         connection.isolation_level = None  # the driver begins nothing by itself
-        # Each checkpoint waits for the disk: at SQLite's usual 1000 pages, one call in a hundred.
+        # Each checkpoint waits for the disk, the longer the larger the indexes are.
         connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
         settings = {
             "journal_mode": ("WAL", "memory" if self.in_memory else "wal"),
@@ -183,6 +192,7 @@ class SQLite:
 
 def _never_waits(connection: DriverConnection, record: object) -> None:
     connection.execute("PRAGMA busy_timeout=0")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE}")
 
 
 def _only_reads(connection: DriverConnection, record: object) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from l402.store.clock import Moment
 
 #: The revision of ``migrations/`` that describes these tables; a test compares it with the head.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 VERSION_TABLE = "l402_alembic_version"
 PREFIX = "l402_"
 
@@ -111,6 +111,8 @@ ledger = Table(
     metadata,
     # One row, made by the migration: what is signed for one ledger opens nothing on another.
     Column("ledger_id", Key, primary_key=True),
+    # What ended by then may have been purged: it is not booked again, whatever clocks show.
+    Column("closed_until", Moment),
 )
 
 credit = Table(
@@ -122,6 +124,8 @@ credit = Table(
     Column("balance", BigInteger, nullable=False),
     Column("reserved", BigInteger, nullable=False, server_default=text("0")),
     Column("ends_at", Moment, nullable=False),
+    # What it owned where its entries begin, if older ones were purged.
+    Column("carried", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("balance >= 0", name="balance"),
     CheckConstraint("reserved >= 0", name="reserved"),
     Index(None, "ends_at"),
@@ -229,31 +233,83 @@ bookmark = Table(
     Column("read_at", Moment, nullable=False),
 )
 
-#: What makes the entries append-only, by dialect; the migration has its own copy.
-_APPEND_ONLY = {
-    "sqlite": [
-        f"CREATE TRIGGER l402_entry_{verb.lower()} BEFORE {verb} ON l402_entry"
-        " BEGIN SELECT raise(ABORT, 'l402_entry is append-only'); END"
-        for verb in ("UPDATE", "DELETE")
-    ],
-    "postgresql": [
-        "CREATE OR REPLACE FUNCTION l402_append_only() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$BEGIN RAISE EXCEPTION 'l402_entry is append-only'; END$$",
-        "CREATE TRIGGER l402_entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON l402_entry"
-        " FOR EACH STATEMENT EXECUTE FUNCTION l402_append_only()",
-    ],
+closing = Table(
+    "l402_closing",
+    metadata,
+    # What was purged, as sums: the figures of a day, and of the whole, stay what they were.
+    Column("day", Date, primary_key=True),
+    Column("book", Key, primary_key=True),
+    Column("kind", Key, primary_key=True),
+    Column("service", Key, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("network", Key, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("msat", BigInteger, nullable=False),
+    CheckConstraint("number >= 0 AND msat >= 0", name="number"),
+)
+
+purge = Table(
+    "l402_purge",
+    metadata,
+    # The tokens that the transaction at hand purges; to all others it is empty.
+    Column("token_id", Key, primary_key=True),
+)
+
+#: What keeps entries and closings from changes, by dialect; the migrations have their own copies.
+_GUARDS = {
+    "sqlite": {
+        "l402_entry": [
+            "CREATE TRIGGER l402_entry_update BEFORE UPDATE ON l402_entry"
+            " BEGIN SELECT raise(ABORT, 'l402_entry is append-only'); END",
+            "CREATE TRIGGER l402_entry_delete BEFORE DELETE ON l402_entry"
+            " WHEN NOT EXISTS (SELECT 1 FROM l402_purge WHERE token_id = OLD.token_id)"
+            " BEGIN SELECT raise(ABORT, 'l402_entry is append-only'); END",
+        ],
+        "l402_closing": [
+            f"CREATE TRIGGER l402_closing_{verb.lower()} BEFORE {verb} ON l402_closing {unless}"
+            " BEGIN SELECT raise(ABORT, 'l402_closing is written by purges alone'); END"
+            for verb, unless in (
+                ("INSERT", "WHEN NOT EXISTS (SELECT 1 FROM l402_purge)"),
+                ("UPDATE", "WHEN NOT EXISTS (SELECT 1 FROM l402_purge)"),
+                ("DELETE", ""),
+            )
+        ],
+    },
+    "postgresql": {
+        "l402_entry": [
+            "CREATE OR REPLACE FUNCTION l402_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'l402_entry is append-only'; END$$",
+            "CREATE OR REPLACE FUNCTION l402_purged() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN IF EXISTS (SELECT FROM l402_purge WHERE token_id = OLD.token_id)"
+            " THEN RETURN OLD; END IF; RAISE EXCEPTION 'l402_entry is append-only'; END$$",
+            "CREATE TRIGGER l402_entry_append_only BEFORE UPDATE OR TRUNCATE ON l402_entry"
+            " FOR EACH STATEMENT EXECUTE FUNCTION l402_append_only()",
+            "CREATE TRIGGER l402_entry_purged BEFORE DELETE ON l402_entry"
+            " FOR EACH ROW EXECUTE FUNCTION l402_purged()",
+        ],
+        "l402_closing": [
+            "CREATE OR REPLACE FUNCTION l402_closed() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN IF TG_OP IN ('INSERT', 'UPDATE') AND EXISTS (SELECT FROM l402_purge)"
+            " THEN RETURN NULL; END IF;"
+            " RAISE EXCEPTION 'l402_closing is written by purges alone'; END$$",
+            "CREATE TRIGGER l402_closing_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+            " ON l402_closing FOR EACH STATEMENT EXECUTE FUNCTION l402_closed()",
+        ],
+    },
 }
 
 #: A new ledger's id, drawn by the database: 32 hex digits.
 _DRAW = {
-    "sqlite": "INSERT INTO l402_ledger VALUES (lower(hex(randomblob(16))))",
-    "postgresql": "INSERT INTO l402_ledger VALUES (replace(gen_random_uuid()::text, '-', ''))",
+    "sqlite": "INSERT INTO l402_ledger (ledger_id) VALUES (lower(hex(randomblob(16))))",
+    "postgresql": "INSERT INTO l402_ledger (ledger_id)"
+    " VALUES (replace(gen_random_uuid()::text, '-', ''))",
 }
 
 
 @event.listens_for(entry, "after_create")
-def _close_entries(table: Table, connection: Connection, **_: object) -> None:
-    for statement in _APPEND_ONLY[connection.dialect.name]:
+@event.listens_for(closing, "after_create")
+def _guard(table: Table, connection: Connection, **_: object) -> None:
+    for statement in _GUARDS[connection.dialect.name][table.name]:
         connection.exec_driver_sql(statement)
 
 

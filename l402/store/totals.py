@@ -60,6 +60,8 @@ class Totals:
 
 _GAINS = {"purchased": "purchase", "credited": "credit", "written_off": "write_off"}
 _LOSSES = {"used": "use", "expired": "expiry", "debited": "debit"}
+#: The field of `Totals` in which each kind of entry is added up; a release moves nothing.
+KINDS = {kind: name for name, kind in (_GAINS | _LOSSES).items()}
 #: What an entry does to balance and reserved together; NULL for a kind that is not known.
 EFFECT = case(
     (entry.c.kind.in_(_GAINS.values()), entry.c.msat),
@@ -67,7 +69,7 @@ EFFECT = case(
     (entry.c.kind == "release", 0),
     else_=null(),
 )
-_FIGURES = ("accounts", "entries", *_GAINS, *_LOSSES, "balance", "reserved", "held")
+_FIGURES = ("accounts", "entries", *_GAINS, *_LOSSES, "balance", "reserved", "held", "carried")
 
 
 def _part(table: FromClause, **figures: ColumnElement[Any]) -> Select[Any]:
@@ -84,7 +86,11 @@ def _accounts() -> Select[Any]:
     }
     booked = _part(entry, entries=func.count(), **sums)
     has = _part(
-        credit, accounts=literal_column("1"), balance=credit.c.balance, reserved=credit.c.reserved
+        credit,
+        accounts=literal_column("1"),
+        balance=credit.c.balance,
+        reserved=credit.c.reserved,
+        carried=credit.c.carried,
     )
     held = _part(use, held=func.sum(use.c.msat))
     parts = union_all(
@@ -97,5 +103,6 @@ def _accounts() -> Select[Any]:
     return select(*account, *figures).group_by(*account)
 
 
-#: One row for each account: the figures of `Totals`, and `held`, what uses in flight hold of it.
+#: One row for each account: the figures of `Totals`, `held`, what uses in flight hold of it, and
+#: `carried`, what it owned where its entries begin.
 ACCOUNTS = _accounts()

@@ -20,6 +20,7 @@ class Status(Enum):
 
     GRANTED = "granted"
     REVOKED = "revoked"
+    PURGED = "purged"  # no longer there, and never to be booked again
 
 
 class State(Enum):
@@ -224,6 +225,7 @@ class Accounts:
     uses: list[Use] = field(default_factory=list)
     kept: dict[tuple[bytes, str], Use] = field(default_factory=dict)  # by Idempotency-Key
     entries: list[tuple[bytes, str, str, int]] = field(default_factory=list)
+    closed: list[tuple[bytes, str, str, int]] = field(default_factory=list)  # purged entries
     revoked_tokens: set[bytes] = field(default_factory=set)
     revoked_payments: set[bytes] = field(default_factory=set)
     revoked_before: dict[str, float] = field(default_factory=dict)
@@ -392,6 +394,29 @@ class Accounts:
     def expire(self, account: tuple[bytes, str]) -> None:
         self._enter(account, "expiry", self.balances[account].free)
         self.balances[account].free = 0
+
+    def purge(self, end: float) -> set[bytes]:
+        """Forget the accounts of which everything ended by then; give them."""
+        known = [paid for paid in self.payments if paid.status in (Status.GRANTED, Status.REVOKED)]
+        lasting = {paid.token_id for paid in known if paid.valid_until > end}
+        lasting |= {
+            token_id for (token_id, _), held in self.balances.items()
+            if held.free or held.ends_at > end
+        }  # fmt: skip
+        lasting |= {use.token_id for use in self.held()}
+        lasting |= {
+            token_id for (token_id, _), use in self.kept.items()
+            if use.reserved_at + ANSWER_KEPT_FOR > end
+        }  # fmt: skip
+        gone = {paid.token_id for paid in known} - lasting
+        for paid in known:
+            if paid.token_id in gone:
+                paid.status = Status.PURGED
+        self.balances = {name: it for name, it in self.balances.items() if name[0] not in gone}
+        self.kept = {name: it for name, it in self.kept.items() if name[0] not in gone}
+        self.closed += [line for line in self.entries if line[0] in gone]
+        self.entries = [line for line in self.entries if line[0] not in gone]
+        return gone
 
     def adjust(self, account: tuple[bytes, str], msat: int) -> bool:
         """Credit or debit by hand; False if it is refused."""
