@@ -107,7 +107,7 @@ def test_shown_again(app: Flask, clock: Clock, store: Store, run: Callable[..., 
     run("purge")
     for moment in (LONG_AGO + 1, LONG_AGO + 10**7):
         clock.now = moment
-        app.extensions["l402"].verified._begin()  # another process
+        app.extensions["l402"].holders.verified._begin()  # another process
         (shown,) = credentials
         answer = FlaskClient(app).get("/quote", headers={"Authorization": shown})
         assert (answer.status_code, answer.json["reason"]) == (402, "expired")
