@@ -552,6 +552,29 @@ def test_sessions_that_change(postgres_url: str) -> None:
 
 
 @pytest.mark.postgres
+def test_types_that_change(postgres_url: str) -> None:
+    """A session that planned a statement before a column's type changed runs it all the same."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store:
+        store.payments.admit(credit(store), NOW)
+        for _ in range(2):  # the first one writes the lease
+            store.uses.reserve(order(), NOW)
+        with store.db.write() as connection:
+            connection.execute(text("ALTER TABLE l402_credit ALTER ends_at TYPE timestamptz(3)"))
+        for left in (4_000, 2_000):
+            assert store.uses.reserve(order(), NOW).balance == left
+
+
+@pytest.mark.postgres
+def test_percent_sign(postgres_url: str) -> None:
+    """A statement that has a percent sign in it can be sent alone."""
+    migrate.upgrade(postgres_url)
+    statement = Statement(text("SELECT '%(of)s' || :of AS said").columns(said=Text))
+    with closing(Store(postgres_url)) as store:
+        assert store.db.alone(statement, {"of": "100 %"}) == ("%(of)s100 %",)
+
+
+@pytest.mark.postgres
 @pytest.mark.usefixtures("impatient")
 def test_long_statement(postgres_url: str) -> None:
     """A request's statement has its limit, a report's another."""
