@@ -515,8 +515,9 @@ _SESSION = text("SELECT pg_backend_pid()")
 _COMMIT = Statement(
     text(
         "SELECT current_setting('synchronous_commit') AS waits,"
-        " current_setting('statement_timeout') AS most"
-    ).columns(waits=Text, most=Text)
+        " current_setting('statement_timeout') AS most,"
+        " current_setting('enable_seqscan') AS scans"
+    ).columns(waits=Text, most=Text, scans=Text)
 )
 
 
@@ -525,10 +526,10 @@ def test_settings_of_one_transaction(postgres_url: str) -> None:
     """What a transaction is told about its limits and its commit holds for that one alone."""
     migrate.upgrade(postgres_url)
     with closing(Store(postgres_url)) as store:
-        assert store.db.alone(_COMMIT, {}, may_be_lost=True) == ("off", "1500ms")
-        assert store.db.alone(_COMMIT, {}) == ("on", "1500ms")
+        assert store.db.alone(_COMMIT, {}, may_be_lost=True) == ("off", "1500ms", "off")
+        assert store.db.alone(_COMMIT, {}) == ("on", "1500ms", "off")
         with store.db.read() as connection:
-            assert _COMMIT.run(connection, {}) == ("on", "0")
+            assert _COMMIT.run(connection, {}) == ("on", "0", "on")
 
 
 @pytest.mark.postgres
@@ -540,15 +541,18 @@ def test_sessions_that_change(postgres_url: str) -> None:
     migrate.upgrade(postgres_url)
     with closing(Store(postgres_url)) as store:
         store.payments.admit(credit(store), NOW)
-        store.uses.reserve(order(msat=1), NOW)  # writes the lease
-        for number in range(3):
-            asked = order(msat=1_000)
-            assert store.uses.reserve(asked, NOW).balance == 9_999 - 1_000 * (number + 1)
-            with store.db.connection() as connection:
-                connection.exec_driver_sql("DEALLOCATE ALL")
-            assert store.uses.take(asked.use_id) == 9_999 - 1_000 * (number + 1)
-            with store.db.connection() as connection:
-                connection.connection.driver_connection.prepared.clear()
+
+        def call() -> int:
+            store.uses.reserve(asked := order(msat=1_000), NOW)
+            return store.uses.take(asked.use_id)
+
+        assert [call(), call()] == [9_000, 8_000]  # the first one brings the lease
+        with store.db.connection() as connection:
+            connection.exec_driver_sql("DEALLOCATE ALL")
+        assert call() == 7_000
+        with store.db.connection() as connection:
+            connection.connection.driver_connection.prepared.clear()
+        assert call() == 6_000
 
 
 @pytest.mark.postgres
