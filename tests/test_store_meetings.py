@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text, update
+from support.books import damage
 from support.sales import NOW, credit, order, token_id
 
+from l402.errors import StoreUnavailable
 from l402.store import Store, balances, ledger, meters, migrate, steps
 from l402.store.audit import Audit, Difference
 from l402.store.ledger import Account
@@ -147,3 +149,19 @@ def outcome(store: Store, number: int, first: str, then: str, *, meets: bool) ->
                 pass
         result = job.result(20) if job else act()
     return result, became(store, number)
+
+
+def test_damaged_books(shop: Store) -> None:
+    """What the books really do not have is told after a few tries: others wait for their turn."""
+    shop.payments.admit(credit(shop), NOW)
+    shop.uses.reserve(held := order(), NOW)
+    damage(shop, "UPDATE l402_credit SET reserved = 0")
+    tries: list[int] = []
+
+    def give_back() -> None:
+        tries.append(1)
+        shop.uses._give_back(held.use_id.hex())
+
+    with pytest.raises(StoreUnavailable, match="l402_credit_reserved"):
+        shop.db.run(give_back)
+    assert 2 <= len(tries) <= 10
