@@ -175,6 +175,17 @@ def test_lapsed_lease_never_blocks(funded: Store) -> None:
     assert balance(funded) == (8_000, 2_000)
 
 
+def test_back_in_time(funded: Store) -> None:
+    """A process that is heard of again after a sweep began to look keeps its uses."""
+    funded.uses.reserve(asked := order(), NOW)
+    silence(funded)
+    (found,) = funded.db.fetch(leases.LAPSED, {"most": 10})
+    funded.uses.renew()
+    assert funded.uses._sweep([found]) == 0
+    assert balance(funded) == (8_000, 2_000)
+    assert funded.uses.take(asked.use_id) == 8_000
+
+
 def test_recover(funded: Store) -> None:
     """A sweep gives back what silent processes held, and forgets them."""
     with closing(Store(url_of(funded))) as dead:
