@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from l402.errors import StoreError
 from l402.store import Store
-from l402.store.engine import Database, Interrupted
+from l402.store.engine import Database
+from l402.store.faults import Interrupted
 from l402.store.orders import Reserved
 from l402.store.replies import Answer, Call, Reply
 from support import sales
@@ -74,7 +75,7 @@ def contend_together(url: str, processes: int, calls: int, sabotage: str = "") -
 def _count_retries(done: Counter[str], counting: threading.Lock) -> None:
     run = Database.run
 
-    def counted(self: Database, operation: Callable[[], _T]) -> _T:
+    def counted(self: Database, operation: Callable[[], _T], **how: bool) -> _T:
         def once() -> _T:
             try:
                 return operation()
@@ -83,7 +84,7 @@ def _count_retries(done: Counter[str], counting: threading.Lock) -> None:
                     done["retried"] += 1
                 raise
 
-        return run(self, once)
+        return run(self, once, **how)
 
     Database.run = counted  # type: ignore[method-assign]
 

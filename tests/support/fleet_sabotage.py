@@ -46,7 +46,7 @@ def _never_reads_again() -> None:
 
 
 def _never_runs_again() -> None:
-    Database.run = lambda self, operation: operation()
+    Database.run = lambda self, operation, **how: operation()
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
