@@ -431,6 +431,23 @@ def test_server_falls_silent(postgres_server: PostgresServer, postgres_url: str)
 
 
 @pytest.mark.postgres
+@pytest.mark.usefixtures("impatient")
+def test_silence_after_a_report(postgres_server: PostgresServer, postgres_url: str) -> None:
+    """A call waits no longer than it may on a connection on which a report was patient."""
+    migrate.upgrade(postgres_url)
+    with Wire(postgres_server.port) as wire:
+        url = postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        with closing(Store(url)) as store:
+            store.payments.admit(credit(store), NOW)
+            store.uses.reserve(asked := order(), NOW)
+            with store.db.read(patience=60 * DEADLINE) as connection:
+                connection.execute(_SESSION)
+            wire.swallow()
+            assert "no answer within 0.2 s" in str(failure(lambda: store.uses.take(asked.use_id)))
+            wire.mend()
+
+
+@pytest.mark.postgres
 def test_cut_connections(postgres_server: PostgresServer, postgres_url: str) -> None:
     """Connections that were cut while idle are replaced unnoticed, for reading and for writing."""
     migrate.upgrade(postgres_url)
