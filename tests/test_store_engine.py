@@ -431,6 +431,23 @@ def test_server_falls_silent(postgres_server: PostgresServer, postgres_url: str)
 
 
 @pytest.mark.postgres
+@pytest.mark.usefixtures("impatient")
+def test_silence_after_a_report(postgres_server: PostgresServer, postgres_url: str) -> None:
+    """A call waits no longer than it may on a connection on which a report was patient."""
+    migrate.upgrade(postgres_url)
+    with Wire(postgres_server.port) as wire:
+        url = postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        with closing(Store(url)) as store:
+            store.payments.admit(credit(store), NOW)
+            store.uses.reserve(asked := order(), NOW)
+            with store.db.read(patience=60 * DEADLINE) as connection:
+                connection.execute(_SESSION)
+            wire.swallow()
+            assert "no answer within 0.2 s" in str(failure(lambda: store.uses.take(asked.use_id)))
+            wire.mend()
+
+
+@pytest.mark.postgres
 def test_cut_connections(postgres_server: PostgresServer, postgres_url: str) -> None:
     """Connections that were cut while idle are replaced unnoticed, for reading and for writing."""
     migrate.upgrade(postgres_url)
@@ -515,8 +532,9 @@ _SESSION = text("SELECT pg_backend_pid()")
 _COMMIT = Statement(
     text(
         "SELECT current_setting('synchronous_commit') AS waits,"
-        " current_setting('statement_timeout') AS most"
-    ).columns(waits=Text, most=Text)
+        " current_setting('statement_timeout') AS most,"
+        " current_setting('enable_seqscan') AS scans"
+    ).columns(waits=Text, most=Text, scans=Text)
 )
 
 
@@ -525,10 +543,10 @@ def test_settings_of_one_transaction(postgres_url: str) -> None:
     """What a transaction is told about its limits and its commit holds for that one alone."""
     migrate.upgrade(postgres_url)
     with closing(Store(postgres_url)) as store:
-        assert store.db.alone(_COMMIT, {}, may_be_lost=True) == ("off", "1500ms")
-        assert store.db.alone(_COMMIT, {}) == ("on", "1500ms")
+        assert store.db.alone(_COMMIT, {}, may_be_lost=True) == ("off", "1500ms", "off")
+        assert store.db.alone(_COMMIT, {}) == ("on", "1500ms", "off")
         with store.db.read() as connection:
-            assert _COMMIT.run(connection, {}) == ("on", "0")
+            assert _COMMIT.run(connection, {}) == ("on", "0", "on")
 
 
 @pytest.mark.postgres
@@ -540,15 +558,41 @@ def test_sessions_that_change(postgres_url: str) -> None:
     migrate.upgrade(postgres_url)
     with closing(Store(postgres_url)) as store:
         store.payments.admit(credit(store), NOW)
-        store.uses.reserve(order(msat=1), NOW)  # writes the lease
-        for number in range(3):
-            asked = order(msat=1_000)
-            assert store.uses.reserve(asked, NOW).balance == 9_999 - 1_000 * (number + 1)
-            with store.db.connection() as connection:
-                connection.exec_driver_sql("DEALLOCATE ALL")
-            assert store.uses.take(asked.use_id) == 9_999 - 1_000 * (number + 1)
-            with store.db.connection() as connection:
-                connection.connection.driver_connection.prepared.clear()
+
+        def call() -> int:
+            store.uses.reserve(asked := order(msat=1_000), NOW)
+            return store.uses.take(asked.use_id)
+
+        assert [call(), call()] == [9_000, 8_000]  # the first one brings the lease
+        with store.db.connection() as connection:
+            connection.exec_driver_sql("DEALLOCATE ALL")
+        assert call() == 7_000
+        with store.db.connection() as connection:
+            connection.connection.driver_connection.prepared.clear()
+        assert call() == 6_000
+
+
+@pytest.mark.postgres
+def test_types_that_change(postgres_url: str) -> None:
+    """A session that planned a statement before a column's type changed runs it all the same."""
+    migrate.upgrade(postgres_url)
+    with closing(Store(postgres_url)) as store:
+        store.payments.admit(credit(store), NOW)
+        for _ in range(2):  # the first one writes the lease
+            store.uses.reserve(order(), NOW)
+        with store.db.write() as connection:
+            connection.execute(text("ALTER TABLE l402_credit ALTER ends_at TYPE timestamptz(3)"))
+        for left in (4_000, 2_000):
+            assert store.uses.reserve(order(), NOW).balance == left
+
+
+@pytest.mark.postgres
+def test_percent_sign(postgres_url: str) -> None:
+    """A statement that has a percent sign in it can be sent alone."""
+    migrate.upgrade(postgres_url)
+    statement = Statement(text("SELECT '%(of)s' || :of AS said").columns(said=Text))
+    with closing(Store(postgres_url)) as store:
+        assert store.db.alone(statement, {"of": "100 %"}) == ("%(of)s100 %",)
 
 
 @pytest.mark.postgres

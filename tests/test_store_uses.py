@@ -175,6 +175,17 @@ def test_lapsed_lease_never_blocks(funded: Store) -> None:
     assert balance(funded) == (8_000, 2_000)
 
 
+def test_back_in_time(funded: Store) -> None:
+    """A process that is heard of again after a sweep began to look keeps its uses."""
+    funded.uses.reserve(asked := order(), NOW)
+    silence(funded)
+    (found,) = funded.db.fetch(leases.LAPSED, {"most": 10})
+    funded.uses.renew()
+    assert funded.uses._sweep([found]) == 0
+    assert balance(funded) == (8_000, 2_000)
+    assert funded.uses.take(asked.use_id) == 8_000
+
+
 def test_recover(funded: Store) -> None:
     """A sweep gives back what silent processes held, and forgets them."""
     with closing(Store(url_of(funded))) as dead:
@@ -492,6 +503,61 @@ def test_cut_in_mid_commit(wired: tuple[Store, Wire], after: bool) -> None:
     owned, booked = totals(store)
     assert owned == booked == 17_500
     assert not store.uses._unsure
+
+
+@pytest.fixture
+def late(wired: tuple[Store, Wire]) -> Callable[[Callable[[], object]], Callable[[], None]]:
+    """Do something whose connection breaks; it is done again, and arrives once more when told."""
+    store, wire = wired
+
+    def late(act: Callable[[], object]) -> Callable[[], None]:
+        ((session,),) = store.db.fetch(_SESSION)
+        wire.delay(ALONE)
+        act()
+
+        def arrive() -> None:
+            wire.deliver()
+            while store.db.fetch(_SERVED, {"pid": session}):
+                pass
+
+        return arrive
+
+    return late
+
+
+_SESSION = text("SELECT pg_backend_pid()")
+_SERVED = text("SELECT pid FROM pg_stat_activity WHERE pid = :pid")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("end", ["take", "release"])
+def test_late_reservation(wired: tuple[Store, Wire], late, end: str) -> None:
+    """A reservation that arrives when its use is over already is given back as any other."""
+    store, _ = wired
+    store.uses.reserve(first := order(msat=1), NOW)
+    asked = order()
+    arrive = late(lambda: store.uses.reserve(asked, NOW))
+    left = getattr(store.uses, end)(asked.use_id)
+    assert balance(store) == (left, 1)
+    arrive()
+    assert balance(store) == (left - 2_000, 2_001)
+    store.uses.renew()
+    assert balance(store) == (left, 1)
+    store.uses.take(first.use_id)
+    differences: list[Difference] = []
+    Audit(store.db).run(differences.append, lambda step: None)
+    assert differences == []
+
+
+@pytest.mark.postgres
+def test_late_charge(wired: tuple[Store, Wire], late) -> None:
+    """A charge that arrives after a higher one changes nothing."""
+    store, _ = wired
+    store.uses.reserve(metered := order(), NOW)
+    arrive = late(lambda: store.uses.charge(metered.use_id, 500))
+    store.uses.charge(metered.use_id, 700)
+    arrive()
+    assert store.uses.release(metered.use_id) == 9_300
 
 
 @pytest.mark.postgres

@@ -21,11 +21,12 @@ class Interrupted(StoreUnavailable):
     """A transaction lost a race, or its connection broke; running all of it again may mend it.
 
     `lost`: it was the connection, and the transaction may have been committed all the same.
+    `checked`: it failed a check, which may be right.
     """
 
-    def __init__(self, message: str, *, lost: bool = False) -> None:
+    def __init__(self, message: str, *, lost: bool = False, checked: bool = False) -> None:
         super().__init__(message)
-        self.lost = lost
+        self.lost, self.checked = lost, checked
 
 
 def outdated(url: URL, found: str | None) -> SchemaOutdated:
@@ -46,8 +47,9 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
     state = getattr(error.orig, "sqlstate", None)
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
         return SchemaOutdated(f"{message}: {_UPGRADE}")
-    if error.connection_invalidated or state in _LOST_A_RACE or _checked_early(error):
-        return Interrupted(message, lost=error.connection_invalidated)
+    checked = _checked_early(error)
+    if error.connection_invalidated or state in _LOST_A_RACE or checked:
+        return Interrupted(message, lost=error.connection_invalidated, checked=checked)
     return StoreUnavailable(message)
 
 

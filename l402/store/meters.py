@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, select, update
 
 from l402.errors import StoreUnavailable
 from l402.store import balances
@@ -25,9 +25,10 @@ class Extended:
 _MINE = use.c.use_id == bindparam("own", type_=Key)
 _HELD = Statement(select(use).where(_MINE).with_for_update())
 _GROW = Statement(update(use).where(_MINE).values(msat=use.c.msat + bindparam("more")))
-_CHARGE = Statement(
-    update(use).where(_MINE).values(charged=bindparam("so_far")).returning(use.c.msat)
-)
+_SO_FAR = bindparam("so_far", type_=BigInteger)
+# A message that was thought lost may arrive after the next one: then it says less.
+_CHARGED = case((use.c.charged > _SO_FAR, use.c.charged), else_=_SO_FAR)
+_CHARGE = Statement(update(use).where(_MINE).values(charged=_CHARGED).returning(use.c.msat))
 
 
 def extend(

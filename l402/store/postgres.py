@@ -5,7 +5,6 @@ server's helps against that. All of it works behind pgbouncer in transaction mod
 options, settings by transaction only, and no prepared statement is taken for granted.
 """
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ _BEGIN = (
 #: The like for a transaction of one statement. A plan that was made while a table was small is
 #: kept when it has grown, so it must not read all of it.
 _SETTINGS = "SET LOCAL statement_timeout = {statement:.0f}; SET LOCAL enable_seqscan = off; "
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 #: Its commit waits, as any other's, until standbys have all that was committed before it.
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'l402', '')"
 
@@ -194,6 +192,9 @@ def _ask_alone(settings: str, connection: Bounded, sql: str, parameters: Any) ->
             connection.prepared.discard(name)
         except errors.DuplicatePreparedStatement:  # one in which somebody was before us
             connection.prepared.add(name)
+        except errors.FeatureNotSupported:  # it was planned before the type of a column changed
+            connection.prepared.discard(name)
+            prepare = f"DEALLOCATE {name}; {prepare}"
         else:
             connection.prepared.add(name)
             return rows
@@ -213,11 +214,18 @@ def _exchange(connection: Bounded, sql: str, parameters: Any) -> list[Any]:
 @cache
 def _prepared(sql: str) -> tuple[str, str, str]:
     """Name a statement after its text; give what prepares it and what runs it then."""
-    names = list(dict.fromkeys(_PLACEHOLDER.findall(sql)))
-    text = sql % {name: f"${number}" for number, name in enumerate(names, 1)}
+    numbers = _Numbers()
+    text = (sql % numbers).replace("%", "%%")
     own = f"l402_{sha256(text.encode()).hexdigest()[:24]}"
-    values = ", ".join(f"%({name})s" for name in names)
-    return own, f"PREPARE {own} AS {text}; ", f"EXECUTE {own}" + f" ({values})" * bool(names)
+    values = ", ".join(f"%({name})s" for name in numbers)
+    return own, f"PREPARE {own} AS {text}; ", f"EXECUTE {own}" + f" ({values})" * bool(numbers)
+
+
+class _Numbers(dict[str, str]):
+    """What stands for each parameter in a prepared text, by its name, as they are met."""
+
+    def __missing__(self, name: str) -> str:
+        return self.setdefault(name, f"${len(self) + 1}")
 
 
 def _driver(connection: Connection) -> Bounded:

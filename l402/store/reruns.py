@@ -13,6 +13,8 @@ from l402.store.faults import Interrupted
 #: Seconds that a transaction which lost a race pauses at most before it runs again: twice as long
 #: each time, within bounds.
 _SHORTEST, _LONGEST = 0.005, 0.02
+#: How often one is believed that fails a check only because of a race.
+_CHECKS = 5
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ class Reruns:
     def run(self, operation: Callable[[], T], patience: float, *, changes: bool) -> T:
         """Run `operation`, again and again if need be, but no longer than `patience` seconds.
 
+        One that keeps failing a check is given up sooner: the books may really be wrong.
+
         :raises Interrupted: it was undone to the last
         :raises StoreError: as `operation`
         """
@@ -54,7 +58,7 @@ class Reruns:
             self._turn.release()
 
     def _again(self, operation: Callable[[], T], deadline: float, changes: bool, lost: bool) -> T:
-        attempt, longest = operation, _SHORTEST
+        attempt, longest, checks = operation, _SHORTEST, 0
         while True:
             if changes and lost:
                 attempt = partial(self._confirmed, operation)
@@ -62,7 +66,8 @@ class Reruns:
             try:
                 return attempt()
             except Interrupted as error:
-                if time.monotonic() > deadline:
+                checks += error.checked
+                if time.monotonic() > deadline or checks == _CHECKS:
                     raise
                 lost = lost or error.lost
             longest = min(2 * longest, _LONGEST)

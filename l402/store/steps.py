@@ -126,7 +126,9 @@ def _moving(found: CTE, cost: ColumnElement[int]) -> CTE:
     )
 
 
-def _entering(found: CTE, moved: CTE, kind: Any, msat: Any, cost: ColumnElement[int]) -> CTE:
+def _entering(
+    found: CTE, moved: CTE, kind: Any, msat: Any, cost: ColumnElement[int], suffix: str = ""
+) -> CTE:
     line: dict[str, ColumnElement[Any]] = {
         "operation": literal_column("'use:'") + found.c.use_id,
         "kind": kind,
@@ -136,7 +138,8 @@ def _entering(found: CTE, moved: CTE, kind: Any, msat: Any, cost: ColumnElement[
         "balance_after": moved.c.owned,
         "at": DatabaseNow(),
     }
-    return insert(entry).from_select(list(line), select(*line.values())).cte("entered")
+    lines = select(*line.values()).suffix_with(suffix)
+    return insert(entry).from_select(list(line), lines).cte("entered")
 
 
 def _kind(kind: str) -> ColumnElement[str]:
@@ -159,13 +162,18 @@ def _take(connection: Connection, values: _Values) -> Left | None:
     return Left(settlement.spend(connection, found, cost))
 
 
+#: A reservation that was thought lost, and made again, may arrive when its use is over. What it
+#: sets aside goes back as any other, but the use has its line already.
+_ONCE = "ON CONFLICT (operation) DO NOTHING"
+
+
 def _giving_back(resolve: ReturningDelete[Any]) -> Select[Any]:
     found = resolve.cte("found")
     charged, uncharged = found.c.charged, found.c.charged == literal_column("0")
     moved = _moving(found, charged)
     kind = case((uncharged, _kind(ledger.RELEASE)), else_=_kind(ledger.USE))
     msat = case((uncharged, found.c.msat), else_=charged)
-    entered = _entering(found, moved, kind, msat, charged)
+    entered = _entering(found, moved, kind, msat, charged, _ONCE)
     return select(moved.c.balance).add_cte(entered, *replies.unheld(found, uncharged))
 
 

@@ -38,6 +38,8 @@ class Wire:
         self._sockets: list[socket.socket] = []
         self._cut_at: bytes | None = None
         self._cut_after = False
+        self._arrives = threading.Event()
+        self._arrives.set()
         self.asked = 0  # how often a client sent something
 
     def __enter__(self) -> "Wire":
@@ -48,6 +50,7 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self._delivers.set()
+        self._arrives.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -68,6 +71,15 @@ class Wire:
         """Cut the next connection that sends `request`: before it arrives, or its answer."""
         self._cut_at, self._cut_after = request, after
 
+    def delay(self, request: bytes) -> None:
+        """Cut the next connection that sends `request`, which arrives when `deliver` is called."""
+        self._arrives.clear()
+        self.cut(request, after=True)
+
+    def deliver(self) -> None:
+        """Let what was delayed arrive."""
+        self._arrives.set()
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -87,6 +99,7 @@ class Wire:
                     if self._cut_after:
                         # Nothing more reaches the client, but the server does what it was asked.
                         source.shutdown(socket.SHUT_RDWR)
+                        self._arrives.wait()
                         target.sendall(data)
                         target.shutdown(socket.SHUT_WR)
                         return
