@@ -14,7 +14,7 @@ help:
 	@echo 'make lint            ruff and mypy'
 	@echo 'make bench           the measurements, in four minutes (wrk; PostgreSQL and Redis if there)'
 	@echo 'make bench-lightning the measurements on a real node, beside Aperture, built by Go the first time'
-	@echo 'make bench-growth    how costs grow from a thousand rows to ten million (20 GB of disk, an hour)'
+	@echo 'make bench-growth    how costs grow from a thousand rows to ten million (20 GB of disk, half an hour)'
 	@echo 'make clean           remove .venv and whatever was generated'
 
 .venv/pyvenv.cfg:

@@ -33,7 +33,7 @@ from benchmarks.backends import Backend, postgres_and_redis, sqlite
 from benchmarks.results import BASELINE, LATEST, Effort, Row, Run, machine
 from benchmarks.servers import Server
 
-_FULL, _QUICK = Effort(rounds=6, seconds=1), Effort(rounds=3, seconds=1)
+_FULL, _QUICK = Effort(rounds=10, seconds=1), Effort(rounds=3, seconds=1)
 _SMALL = (Server("gthread", 1, 4), Server("granian", 1, 4))
 _LARGE = (Server("gthread", 2, 4), Server("granian", 1, 4))
 
