@@ -103,7 +103,8 @@ class ExampleServer:
             "FLASK_L402_SECRET_KEY": self._secret,
             # Nothing here is about limits, and the tests ask often while they wait.
             "FLASK_L402_RATE_LIMIT": "100000/minute",
-            "FLASK_L402_CHALLENGE_LIMIT": "100000/minute",
+            "FLASK_L402_CHALLENGE_LIMIT": "1000000/minute",
+            "FLASK_L402_CHALLENGE_LIMIT_TOTAL": "1000000/minute",
         }
         return {k: v for k, v in os.environ.items() if not k.startswith("FLASK_")} | ours
 
