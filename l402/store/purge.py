@@ -94,6 +94,8 @@ _CLOSE = (
     .where(or_(ledger.c.closed_until.is_(None), ledger.c.closed_until < _END))
     .values(closed_until=_END)
 )
+#: What a node says was paid is recorded before a transaction of ours, or after it.
+_SHARE = select(ledger.c.closed_until).with_for_update(read=True)
 _PERMIT = insert(purge)
 _UNPERMIT = delete(purge).where(purge.c.token_id.in_(_TOKENS))
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +132,7 @@ class Purge:
         :raises StoreError: the database gives no usable answer; what is done is done
         """
         done = Purged()
+        self.db.run(self._close)
         for tokens in self.pages():
             more = True
             while more:
@@ -182,8 +185,14 @@ class Purge:
                 self.unfit[found.token_id] = found.why
         return Purged(), False
 
+    def _close(self) -> None:
+        """Let nothing be booked any more that ended before; only then may anything go."""
+        with self.db.write() as connection:
+            connection.execute(_CLOSE, {"end": self.before})
+
     def _remove(self, tokens: Sequence[str]) -> tuple[Purged, bool]:
         with self.db.write() as connection:
+            connection.execute(_SHARE)
             locked = connection.execute(_LOCK, {"tokens": tokens}).scalars().all()
             if not locked:
                 return Purged(), False
@@ -192,7 +201,6 @@ class Purge:
             if not (ended := self._ended(connection, locked)):
                 return Purged(), False
             credits = [row for row in credits if row.token_id in ended]
-            connection.execute(_CLOSE, {"end": self.before})
             connection.execute(_PERMIT, [{"token_id": token} for token in ended])
             purged, more = Removal(connection, ended).run(credits)
             connection.execute(_UNPERMIT, {"tokens": ended})
