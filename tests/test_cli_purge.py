@@ -10,9 +10,9 @@ from conftest import Clock
 from flask import Flask
 from flask.testing import FlaskClient
 from support import listing
-from support.books import damage
+from support.books import damage, reserve
 from support.listing import ListingNode
-from support.purges import credit, figures, left, use_long_ago
+from support.purges import at, credit, figures, left, use_long_ago
 from test_cli_sales import Sold
 
 from l402.cli import cli
@@ -72,6 +72,15 @@ def test_in_json(store: Store, run: Callable[..., Result]) -> None:
         "dry_run": False, "left": {}, "tokens": 1, "payments": 1, "entries": 3, "balances": 1,
         "settlements": 0, "replies": 0, "revocations": 0,
     }  # fmt: skip
+
+
+def test_of_a_process_that_is_gone(store: Store, run: Callable[..., Result]) -> None:
+    """What a dead process held is given back first, though nobody serves any more."""
+    credit(store, 1, service="shop")
+    reserve(store, 1, service="shop", now=at(0))
+    damage(store, "UPDATE l402_lease SET expires_at = '2020-01-01 00:00:00.000000'")
+    assert json.loads(run("purge", "--json").stdout)["tokens"] == 1
+    assert left(store)["credit"] == 0
 
 
 @pytest.mark.parametrize("command", ["audit", "stats --since 2017-01-01", "export closings"])

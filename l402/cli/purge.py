@@ -71,8 +71,9 @@ def purge(gate: Gate, days: int, dry_run: bool, as_json: bool) -> None:
 
 def _run(gate: Gate, work: Purge, progress: Progress) -> Purged:
     """Purge accounts, once the books of what has ended are closed."""
-    while gate.store.credits.expire() or gate.store.replies.purge():
-        """Whoever serves does so every few seconds; perhaps nobody does."""
+    uses, credits, replies = gate.store.uses, gate.store.credits, gate.store.replies
+    while uses.recover() or credits.expire() or replies.purge():
+        pass  # whoever serves does so every few seconds; perhaps nobody does
 
     def told(purged: Purged) -> None:
         progress.rows += purged.rows
