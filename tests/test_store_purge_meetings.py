@@ -3,6 +3,7 @@
 import threading
 from contextlib import closing
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text, update
@@ -23,6 +24,12 @@ from l402.store.tables import ledger
 pytest_plugins = ["support.databases"]
 
 WAITS = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+
+
+def isolated(level: str) -> str:
+    """The options of a session at a level of isolation, as a URL has them."""
+    escaped = level.replace(" ", "\\ ")
+    return quote(f"-c default_transaction_isolation={escaped}")
 
 
 @pytest.mark.parametrize("kind", ["pass", "credit"])
@@ -89,13 +96,15 @@ def test_a_use_that_nobody_reserved(store: Store) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 @pytest.mark.parametrize("received", [10_000, 9_999], ids=["all of it", "less"])
 def test_read_at_the_node_meanwhile(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, received: int
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, isolation: str, received: int
 ) -> None:
     """What is read at the node while its payment is purged makes no stranger of it."""
     migrate.upgrade(postgres_url)
-    with closing(Store(postgres_url)) as store, closing(Store(postgres_url)) as other:
+    url = f"{postgres_url}?options={isolated(isolation)}"
+    with closing(Store(url)) as store, closing(Store(url)) as other:
         store.payments.admit(ended(1, START), at(0))
         with store.db.write() as connection:  # as the same run's transactions before
             connection.execute(update(ledger).values(closed_until=LATER))
@@ -116,6 +125,31 @@ def test_read_at_the_node_meanwhile(
         sums = Comparison(store.db, "regtest").run(unused.append, lambda _: None)
         assert (unused, sums.presented.count, sums.unread.count) == ([], 1, 0)
         assert left(store)["payment"] == (received < 10_000)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_purged_while_it_is_read(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    """What is purged while the node is read is passed over as if it had been purged before."""
+    migrate.upgrade(postgres_url)
+    url = f"{postgres_url}?options={isolated(isolation)}"
+    with closing(Store(url)) as store, closing(Store(url)) as other:
+        store.payments.admit(ended(1, START), at(0))
+        paid = Settled(sale(1).payment_hash.hex(), "regtest", "l402:1", 10_000, 10_000, at(0))
+        reading = threading.Thread(target=Settlements(other.db).add, args=("regtest", [paid], None))
+        run = removal.Removal.run
+
+        def meanwhile(self: removal.Removal, credits: Any) -> Any:
+            reading.start()
+            await_(lambda: not reading.is_alive() or store.db.fetch(WAITS), "the reader", 0.01, 10)
+            return run(self, credits)
+
+        monkeypatch.setattr(removal.Removal, "run", meanwhile)
+        assert purge(store, LATER).tokens == 1
+        reading.join(30)
+        assert set(left(store).values()) == {0}
 
 
 @pytest.mark.postgres

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ScalarSelect,
     Table,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -89,13 +90,11 @@ _KEPT = union(
     .join(settlement, settlement.c.payment_hash == payment.c.payment_hash)
     .where(payment.c.token_id.in_(_TOKENS), settlement.c.received < payment.c.msat),
 )
-_CLOSE = (
-    update(ledger)
-    .where(or_(ledger.c.closed_until.is_(None), ledger.c.closed_until < _END))
-    .values(closed_until=_END)
+#: Lets nothing be booked any more that ended before. It always writes the row, as whoever records
+#: what a node says was paid: of two that meet the second one waits, or begins again.
+_CLOSE = update(ledger).values(
+    closed_until=case((ledger.c.closed_until > _END, ledger.c.closed_until), else_=_END)
 )
-#: What a node says was paid is recorded before a transaction of ours, or after it.
-_SHARE = select(ledger.c.closed_until).with_for_update(read=True)
 _PERMIT = insert(purge)
 _UNPERMIT = delete(purge).where(purge.c.token_id.in_(_TOKENS))
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,13 +185,13 @@ class Purge:
         return Purged(), False
 
     def _close(self) -> None:
-        """Let nothing be booked any more that ended before; only then may anything go."""
+        """Close what ended before, for all that goes now or is left to go, such as revocations."""
         with self.db.write() as connection:
             connection.execute(_CLOSE, {"end": self.before})
 
     def _remove(self, tokens: Sequence[str]) -> tuple[Purged, bool]:
         with self.db.write() as connection:
-            connection.execute(_SHARE)
+            connection.execute(_CLOSE, {"end": self.before})
             locked = connection.execute(_LOCK, {"tokens": tokens}).scalars().all()
             if not locked:
                 return Purged(), False
