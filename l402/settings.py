@@ -20,6 +20,8 @@ from l402.protocol.keys import MIN_SECRET_BYTES
 _DAY = 86400
 #: No pass is longer than this, seconds; a moment beyond it could not be written down.
 LONGEST = 3660 * _DAY
+#: Nor may an invoice be paid for longer, seconds; only then does the time of a pass begin.
+LONGEST_INVOICE = 7 * _DAY
 _ALL_SATS = 21 * 10**14
 _SERVICE = re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)
 _KEYS = {
@@ -78,7 +80,7 @@ class Settings:
             service=_service(read),
             valid_for=read.seconds("VALID_FOR", 3600, most=LONGEST),
             credit_valid_for=read.seconds("CREDIT_VALID_FOR", 365 * _DAY, most=LONGEST),
-            invoice_expiry=read.seconds("INVOICE_EXPIRY", 600, most=7 * _DAY),
+            invoice_expiry=read.seconds("INVOICE_EXPIRY", 600, most=LONGEST_INVOICE),
             max_price=read.whole("MAX_PRICE", 100_000, most=_ALL_SATS),
             rate_limit=read.rates("RATE_LIMIT", "600/minute"),
             challenge_limit=read.rates("CHALLENGE_LIMIT", "120/minute"),

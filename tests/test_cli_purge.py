@@ -10,9 +10,9 @@ from conftest import Clock
 from flask import Flask
 from flask.testing import FlaskClient
 from support import listing
-from support.books import damage
+from support.books import damage, reserve
 from support.listing import ListingNode
-from support.purges import credit, figures, left, use_long_ago
+from support.purges import at, credit, figures, left, use_long_ago
 from test_cli_sales import Sold
 
 from l402.cli import cli
@@ -72,6 +72,15 @@ def test_in_json(store: Store, run: Callable[..., Result]) -> None:
         "dry_run": False, "left": {}, "tokens": 1, "payments": 1, "entries": 3, "balances": 1,
         "settlements": 0, "replies": 0, "revocations": 0,
     }  # fmt: skip
+
+
+def test_of_a_process_that_is_gone(store: Store, run: Callable[..., Result]) -> None:
+    """What a dead process held is given back first, though nobody serves any more."""
+    credit(store, 1, service="shop")
+    reserve(store, 1, service="shop", now=at(0))
+    damage(store, "UPDATE l402_lease SET expires_at = '2020-01-01 00:00:00.000000'")
+    assert json.loads(run("purge", "--json").stdout)["tokens"] == 1
+    assert left(store)["credit"] == 0
 
 
 @pytest.mark.parametrize("command", ["audit", "stats --since 2017-01-01", "export closings"])
@@ -150,12 +159,13 @@ def test_books_that_do_not_agree(app: Flask, store: Store, run: Callable[..., Re
 
 
 def test_revocations(app: Flask, store: Store, run: Callable[..., Result]) -> None:
-    """A revocation outlives everything that was signed before it: here by a year, and more."""
+    """A revocation outlives what was signed before it, however long that was once sold for."""
     store.revocations.revoke("token", "ab" * 32)
-    run("purge")
-    assert not store.revocations.revoke("token", "ab" * 32)
-    damage(store, "UPDATE l402_revocation SET revoked_at = '2020-01-01 00:00:00.000000'")
-    assert json.loads(run("purge", "--json").stdout)["revocations"] == 1
+    for years, gone in ((0, 0), (9, 0), (11, 1)):
+        moment = health.now(store.db) - timedelta(days=366 * years)
+        revoked = f"UPDATE l402_revocation SET revoked_at = '{moment:%Y-%m-%d %H:%M:%S.%f}'"
+        damage(store, revoked)
+        assert json.loads(run("purge", "--json").stdout)["revocations"] == gone
     assert store.revocations.revoke("token", "ab" * 32)
 
 

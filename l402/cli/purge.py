@@ -4,17 +4,19 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import click
-from flask import current_app
 
-from l402 import routes
 from l402.cli.group import pass_gate
 from l402.cli.output import json_option, print_json, print_pairs
 from l402.cli.progress import Progress
 from l402.cli.times import iso
 from l402.gate import Gate
+from l402.settings import LONGEST, LONGEST_INVOICE
 from l402.store import health
 from l402.store.purge import Purge
 from l402.store.removal import Purged
+
+#: How long after it is signed a token may end, whatever was configured then, in whichever app.
+_LONGEST = timedelta(seconds=LONGEST + LONGEST_INVOICE)
 
 
 @click.command()
@@ -54,7 +56,7 @@ def purge(gate: Gate, days: int, dry_run: bool, as_json: bool) -> None:
     with Progress("accounts") as progress:
         done = work.preview() if dry_run else _run(gate, work, progress)
         progress.begin("revocations")
-        for number in gate.store.revocations.purge(before - _longest(gate), dry_run=dry_run):
+        for number in gate.store.revocations.purge(before - _LONGEST, dry_run=dry_run):
             progress.rows += number
             done += Purged(revocations=number)
     if as_json:
@@ -71,21 +73,11 @@ def purge(gate: Gate, days: int, dry_run: bool, as_json: bool) -> None:
 
 def _run(gate: Gate, work: Purge, progress: Progress) -> Purged:
     """Purge accounts, once the books of what has ended are closed."""
-    while gate.store.credits.expire() or gate.store.replies.purge():
-        """Whoever serves does so every few seconds; perhaps nobody does."""
+    uses, credits, replies = gate.store.uses, gate.store.credits, gate.store.replies
+    while uses.recover() or credits.expire() or replies.purge():
+        pass  # whoever serves does so every few seconds; perhaps nobody does
 
     def told(purged: Purged) -> None:
         progress.rows += purged.rows
 
     return work.run(told)
-
-
-def _longest(gate: Gate) -> timedelta:
-    """Return how long after it is signed a token may end, of all that this app sells."""
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    sold = (
-        gate.terms(terms, rule.endpoint, method).valid_for
-        for rule, method, terms in routes.marked(app)
-    )
-    usual = gate.defaults.valid_for, gate.defaults.credit_valid_for
-    return timedelta(seconds=gate.defaults.invoice_expiry + max(*usual, *sold))

@@ -9,8 +9,9 @@ from l402.store.url import shown
 
 _UPGRADE = "run `flask l402 upgrade` with this release"
 _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, schema
-#: Serialization failure, deadlock, and a row that is gone to which another was to refer: a purge's.
-_LOST_A_RACE = frozenset({"40001", "40P01", "23503"})
+_LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+#: A row is gone to which another was to refer: a purge may have taken it.
+_GONE = "23503"
 #: Postgres checks a changed balance as the statement first saw its row, before it waits for whoever
 #: is changing that row; so each of these may have been of no account.
 _CHECKED_EARLY = frozenset({"ck_l402_credit_balance", "ck_l402_credit_reserved"})
@@ -47,7 +48,7 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
     state = getattr(error.orig, "sqlstate", None)
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
         return SchemaOutdated(f"{message}: {_UPGRADE}")
-    checked = _checked_early(error)
+    checked = state == _GONE or _checked_early(error)
     if error.connection_invalidated or state in _LOST_A_RACE or checked:
         return Interrupted(message, lost=error.connection_invalidated, checked=checked)
     return StoreUnavailable(message)

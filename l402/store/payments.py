@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, func, literal, not_, select, union_all
+from sqlalchemy import Connection, Row, bindparam, exists, func, literal, not_, select, union_all
 
 from l402.store import balances
 from l402.store import ledger as books
@@ -173,23 +173,19 @@ class Payments:
     def _look_up(self, row: dict[str, Any]) -> tuple[bool, Standing]:
         """Say whether a sale is not to be booked any more, and how it stands."""
         with self.db.read() as connection:
-            status, token_id, revoked, closed_until = connection.execute(_LOOK_UP, row).one()
-        booked = status is not None
-        elsewhere = booked and token_id != row["token_id"]
-        revoked = bool(revoked) or elsewhere or status == REVOKED
-        # It may have been booked and purged: whatever our clock shows, it must not count again.
-        closed = not booked and closed_until is not None and row["valid_until"] <= closed_until
-        return booked or closed, Standing(
-            first=False, revoked=revoked, late=closed or status == LATE
-        )
+            return _stands(connection, row)
 
     def _book(self, row: dict[str, Any]) -> Standing:
         with self.db.write() as connection:
             if row["kind"] == CREDIT and connection.execute(books.ID).scalar() != row["ledger"]:
                 return Standing(first=False, revoked=False, late=False, foreign=True)
-            revoked = connection.execute(_LOOK_UP, row).one().revoked
-            status = _status(row, revoked)
             connection.execute(_ADD_CREDENTIAL, row)
+            # Since it was looked up it may have been booked elsewhere, and even purged.
+            booked, standing = _stands(connection, row)
+            if booked:
+                connection.rollback()
+                return standing
+            status = _status(row, standing.revoked)
             made = connection.execute(_ADD_PAYMENT, row | {"status": status}).first()
             if made is None:
                 connection.rollback()
@@ -198,6 +194,16 @@ class Payments:
         if made is None:  # another thread or process was faster
             return self._look_up(row)[1]
         return Standing(status == GRANTED, status == REVOKED, status == LATE)
+
+
+def _stands(connection: Connection, row: dict[str, Any]) -> tuple[bool, Standing]:
+    status, token_id, revoked, closed_until = connection.execute(_LOOK_UP, row).one()
+    booked = status is not None
+    elsewhere = booked and token_id != row["token_id"]
+    revoked = bool(revoked) or elsewhere or status == REVOKED
+    # It may have been booked and purged: whatever our clock shows, it must not count again.
+    closed = not booked and closed_until is not None and row["valid_until"] <= closed_until
+    return booked or closed, Standing(first=False, revoked=revoked, late=closed or status == LATE)
 
 
 def _row(sale: Sale) -> dict[str, Any]:

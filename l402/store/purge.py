@@ -17,6 +17,7 @@ from sqlalchemy import (
     ScalarSelect,
     Table,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -89,10 +90,10 @@ _KEPT = union(
     .join(settlement, settlement.c.payment_hash == payment.c.payment_hash)
     .where(payment.c.token_id.in_(_TOKENS), settlement.c.received < payment.c.msat),
 )
-_CLOSE = (
-    update(ledger)
-    .where(or_(ledger.c.closed_until.is_(None), ledger.c.closed_until < _END))
-    .values(closed_until=_END)
+#: Lets nothing be booked any more that ended before. It always writes the row, as whoever records
+#: what a node says was paid: of two that meet the second one waits, or begins again.
+_CLOSE = update(ledger).values(
+    closed_until=case((ledger.c.closed_until > _END, ledger.c.closed_until), else_=_END)
 )
 _PERMIT = insert(purge)
 _UNPERMIT = delete(purge).where(purge.c.token_id.in_(_TOKENS))
@@ -130,6 +131,7 @@ class Purge:
         :raises StoreError: the database gives no usable answer; what is done is done
         """
         done = Purged()
+        self.db.run(self._close)
         for tokens in self.pages():
             more = True
             while more:
@@ -182,8 +184,14 @@ class Purge:
                 self.unfit[found.token_id] = found.why
         return Purged(), False
 
+    def _close(self) -> None:
+        """Close what ended before, for all that goes now or is left to go, such as revocations."""
+        with self.db.write() as connection:
+            connection.execute(_CLOSE, {"end": self.before})
+
     def _remove(self, tokens: Sequence[str]) -> tuple[Purged, bool]:
         with self.db.write() as connection:
+            connection.execute(_CLOSE, {"end": self.before})
             locked = connection.execute(_LOCK, {"tokens": tokens}).scalars().all()
             if not locked:
                 return Purged(), False
@@ -192,7 +200,6 @@ class Purge:
             if not (ended := self._ended(connection, locked)):
                 return Purged(), False
             credits = [row for row in credits if row.token_id in ended]
-            connection.execute(_CLOSE, {"end": self.before})
             connection.execute(_PERMIT, [{"token_id": token} for token in ended])
             purged, more = Removal(connection, ended).run(credits)
             connection.execute(_UNPERMIT, {"tokens": ended})

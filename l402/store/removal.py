@@ -11,7 +11,7 @@ from l402.store import closings, ledger
 from l402.store.closings import Closings, Line
 from l402.store.ledger import Account
 from l402.store.payments import CREDIT, GRANTED
-from l402.store.tables import Key, credential, credit, entry, payment, reply, settlement
+from l402.store.tables import Key, credential, credit, entry, payment, reply, settlement, use
 
 #: Rows of a table that one transaction deletes at most.
 MOST = 500
@@ -75,6 +75,7 @@ _CARRY = (
     )
     .values(carried=bindparam("owned"))
 )
+_IN_FLIGHT = select(use.c.token_id).where(use.c.token_id.in_(_TOKENS)).limit(1)
 _TAKE_CREDITS = delete(credit).where(credit.c.token_id.in_(_TOKENS)).returning(credit)
 _TAKE_REPLIES = delete(reply).where(reply.c.token_id.in_(_TOKENS))
 _TAKE_TOKENS = delete(credential).where(credential.c.token_id.in_(_TOKENS))
@@ -96,6 +97,8 @@ class Removal:
         :raises Unfit: the audit would find fault with one; undo the transaction
         """
         owned = {Account(row.token_id, row.service): row.carried for row in credits}
+        # Before the entries: an answer that is kept must have been charged.
+        replies = self._connection.execute(_TAKE_REPLIES, self._tokens).rowcount
         entries = self._entries(owned)
         payments = self._purchases(entries)
         more = len(entries) == MOST
@@ -104,7 +107,12 @@ class Removal:
             payments, more = payments + rest, rest == MOST
         if more:
             self._carry(owned)
-        purged = Purged(entries=len(entries), payments=payments, settlements=self._settlements)
+        purged = Purged(
+            entries=len(entries),
+            payments=payments,
+            settlements=self._settlements,
+            replies=replies,
+        )
         if not more:
             purged += self._end(owned)
         self._closings.write(self._connection)
@@ -184,12 +192,13 @@ class Removal:
         for account, left in owned.items():
             if left:
                 raise Unfit(account.token_id, "its entries do not come to its balance")
-        replies = self._connection.execute(_TAKE_REPLIES, self._tokens).rowcount
+        if (token := self._connection.execute(_IN_FLIGHT, self._tokens).scalar()) is not None:
+            raise Unfit(token, "a use of it is in flight for which nothing is reserved")
         rows = self._connection.execute(_TAKE_CREDITS, self._tokens).all()
         for row in rows:
             self._closings.add(Line(_day(row.ends_at), closings.BALANCE, "", row.service))
         tokens = self._connection.execute(_TAKE_TOKENS, self._tokens).rowcount
-        return Purged(tokens=tokens, balances=len(rows), replies=replies)
+        return Purged(tokens=tokens, balances=len(rows))
 
 
 def _day(moment: datetime) -> date:

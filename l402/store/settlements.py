@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from l402.store.clock import DatabaseNow
 from l402.store.engine import Database
@@ -47,7 +47,8 @@ _MARK = insertion(
 _ON = bookmark.c.network == bindparam("on", type_=Key)
 _BOOKMARK = select(bookmark.c.position, bookmark.c.payment_hash).where(_ON)
 _FORGET = delete(bookmark).where(_ON)
-_CLOSED_UNTIL = select(ledger.c.closed_until).with_for_update(read=True)
+#: Writes the row, as each transaction of a purge does: the second one waits, or begins again.
+_CLOSED_UNTIL = update(ledger).values(ledger_id=ledger.c.ledger_id).returning(ledger.c.closed_until)
 _HOLDERS = select(payment.c.payment_hash, payment.c.token_id).where(
     payment.c.payment_hash.in_(bindparam("payment_hashes", expanding=True, type_=Key))
 )
@@ -92,8 +93,8 @@ class Settlements:
 
         What is recorded already stays as it is. What was paid before the last purge, and is on
         record neither here nor there, is passed over: nobody can tell any more whether it was ever
-        presented. Gives how many were new; if a commit's outcome
-        was lost with its connection, those of that commit count as known.
+        presented. Gives how many were new; if a commit's outcome was lost with its connection,
+        those of that commit count as known.
 
         :raises StoreError: if they could not be written
         """
@@ -113,7 +114,7 @@ class Settlements:
 
 
 def _told(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out what may have been purged; a purge begins after this is committed."""
+    """Leave out what may have been purged; no purge removes anything before this is committed."""
     closed_until = connection.execute(_CLOSED_UNTIL).scalar()
     if closed_until is None:
         return rows
