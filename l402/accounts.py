@@ -133,10 +133,13 @@ class Accounts:
         It is told so whatever the call would cost today, and whether it could succeed.
         """
         try:
-            if terms.narrowed(shown, 0, now) or self._unentitled(shown, terms, now):
+            if terms.narrowed(shown, 0, now):
                 return None
             moment = datetime.fromtimestamp(now, UTC)
             known = self.store.replies.known(call(), shown.token_id.hex(), terms.service, moment)
+            # In this order: a token that is refused in the end is not booked for the asking.
+            if known is None or self._unentitled(shown, terms, now):
+                return None
         except StoreError:
             return UNRECORDED
         if isinstance(known, Conflict):

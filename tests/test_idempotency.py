@@ -2,21 +2,26 @@
 
 import io
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Clock
 from flask import Flask, Response, abort, request
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from test_accounts import balance, client_of, token_id
+from test_accounts import append_caveat, balance, client_of, token_id
 from test_gate import ask
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from benchmarks.shop import paid_token
 from l402 import idempotency, paywall
 from l402.errors import Malformed
+from l402.protocol.authorization import parse
+from l402.protocol.token import CREDIT
 from l402.testing import PayingClient
 
 PRICE = 2000
@@ -363,3 +368,14 @@ def test_a_part_is_not_kept(app: Flask) -> None:
     client, keyed = client_of(app), {"Idempotency-Key": "k"}
     assert client.get("/partly", headers=keyed).status_code == 304
     assert client.get("/partly", headers=keyed).json["reason"] == "not_replayable"
+
+
+def test_looking_for_an_answer_books_nothing(shop: Shop, clock: Clock) -> None:
+    """A token that its limits keep out is not booked because its call came with a key."""
+    clock.now = time.time()
+    (held,) = parse(header := paid_token(shop.app, CREDIT, 100_000))
+    narrowed = f"L402 {append_caveat(held.macaroon, 'paid_msat=1')}:{held.preimage.hex()}"
+    keyed = {"Authorization": narrowed, "Idempotency-Key": "k"}
+    refused = FlaskClient(shop.app).post("/job/one", headers=keyed)
+    assert (refused.status_code, refused.json["reason"]) == (402, "narrowed")
+    assert shop.gate.store.credentials.state(token_id(header)) is None
