@@ -5,8 +5,8 @@ header that a payer needs. A 402 is answered wherever paying helps, for stale to
 that cache tokens stay stuck for good when they meet a 401.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from flask import Response, jsonify
 
@@ -61,8 +61,7 @@ _STATUS = {
 _PAYMENT_REQUIRED = (402, "payment_required")
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(NamedTuple):
     """A refusal; `retry_after` in seconds, `detail` a sentence for who reads the body.
 
     `balance` is what is left of a credit that does not suffice, in msat.

@@ -11,8 +11,9 @@ Cheap and stateless first: a forged token never reaches the limiter, a flood nev
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
+from typing import NamedTuple
 
 from flask import Flask, Response
 
@@ -35,8 +36,7 @@ from l402.terms import SAT, Terms
 from l402.validation import rejection
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(NamedTuple):
     """What a view's terms leave open, from the app's settings; times in seconds."""
 
     service: str

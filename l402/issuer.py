@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from flask import Flask
@@ -90,7 +89,7 @@ class Issuer:
             endpoint=terms.endpoint,
         )
         challenge = Challenge(raw, invoice.bolt11, invoice.payment_hash, invoice.msat, quote.msat)
-        return replace(denial, challenge=challenge)
+        return denial._replace(challenge=challenge)
 
     def _account(self, refused: Sequence[Refused], ledger: str) -> tuple[Denial, bytes, int]:
         """Choose a refusal, with the token id to sell for and the latest end of its rights."""

@@ -2,8 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask
 from werkzeug.routing import Rule
@@ -17,8 +16,7 @@ _TERMS, _SOLD_BY = "_l402_terms", "_l402_sold_by"
 _HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A rule that is sold, with the terms of one of its methods.
 
     `words` say what one payment buys, such as ``10 sat, any number of calls for 1 h``.

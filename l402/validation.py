@@ -1,14 +1,12 @@
 """What a view refuses before anything is sold: ``validate=``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from werkzeug.exceptions import HTTPException
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(NamedTuple):
     """A request that the view could not serve; `answer` is what a view may return, or raised."""
 
     answer: Any

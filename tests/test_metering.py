@@ -7,7 +7,6 @@ import threading
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -359,7 +358,7 @@ def test_more_is_set_aside_as_it_is_used_up(shop: Shop) -> None:
 
 def test_more_than_one_payment_may_buy(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that costs more than the highest price is paid for in parts."""
-    monkeypatch.setattr(shop.gate, "defaults", replace(shop.gate.defaults, max_sats=15))
+    monkeypatch.setattr(shop.gate, "defaults", shop.gate.defaults._replace(max_sats=15))
     monkeypatch.setattr(shop.gate.issuer, "max_sats", 15)
     assert shop.client.get("/compute?msat=36000").status_code == 402
     assert shop.client.get("/compute?msat=36000").status_code == 200

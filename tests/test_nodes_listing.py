@@ -1,7 +1,6 @@
 """The list of a node's invoices: as lnd writes it, and as the desk hands it out."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,7 +127,7 @@ def test_out_of_order(after, positions):
     """A list that goes back, or begins before what was asked for, is refused."""
     node = ListingNode(b"s" * 32)
     one = Listed(1, HASH, "", Settlement.OPEN, 1, 0, 0)
-    node.invoices = lambda _after: [replace(one, position=each) for each in positions]
+    node.invoices = lambda _after: [one._replace(position=each) for each in positions]
     with pytest.raises(NodeMismatch, match=f"goes back behind position {after}"):
         NodeDesk(node).invoices(after)
 

@@ -5,7 +5,6 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -522,7 +521,7 @@ def test_not_remembered(store: Store) -> None:
     """Without the moment of the last purge a clock that is behind would open a payment again."""
     store.payments.admit(ended(1, START), at(0))
     purge(store, LATER)
-    again = replace(ended(1, START), ends_at=START + HOUR)
+    again = ended(1, START)._replace(ends_at=START + HOUR)
     assert not store.payments.admit(again, at(0.5)).first
     run_raw(store, "UPDATE l402_ledger SET closed_until = NULL")
     assert store.payments.admit(again, at(0.5)).first

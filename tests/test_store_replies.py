@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,7 +43,7 @@ def test_replay(funded: Store) -> None:
     funded.uses.take(use_id, ANSWER)
     assert reserve(funded)[1] == REPLY
     reserve(funded, Call(b"other" * 6 + b"xx", b"f" * 32), msat=8_000)
-    assert reserve(funded)[1] == replace(REPLY, balance=0)
+    assert reserve(funded)[1] == REPLY._replace(balance=0)
     assert [entry.kind for entry in funded.ledger.entries()] == ["purchase", "use"]
 
 
@@ -61,13 +60,13 @@ def test_other_request(funded: Store, finished: bool) -> None:
     use_id, _ = reserve(funded)
     if finished:
         funded.uses.take(use_id, ANSWER)
-    assert reserve(funded, replace(CALL, fingerprint=b"g" * 32))[1] is Conflict.OTHER_REQUEST
+    assert reserve(funded, CALL._replace(fingerprint=b"g" * 32))[1] is Conflict.OTHER_REQUEST
 
 
 def test_not_replayable(funded: Store) -> None:
     """An answer without a body was charged, and is neither given again nor charged again."""
     use_id, _ = reserve(funded)
-    funded.uses.take(use_id, replace(ANSWER, body=None))
+    funded.uses.take(use_id, ANSWER._replace(body=None))
     assert reserve(funded)[1] is Conflict.NOT_REPLAYABLE
 
 
@@ -114,14 +113,14 @@ def test_ends(funded: Store) -> None:
     use_id, outcome = reserve(funded, now=NOW + RETENTION)
     assert isinstance(outcome, Reserved)
     assert reserve(funded, now=NOW + RETENTION)[1] is Conflict.IN_PROGRESS
-    funded.uses.take(use_id, replace(ANSWER, body=b"new"))
+    funded.uses.take(use_id, ANSWER._replace(body=b"new"))
     assert reserve(funded, now=NOW + RETENTION)[1].body == b"new"
 
 
 def test_purge(funded: Store) -> None:
     """Answers past their end are deleted, by the database's clock, a number at a time."""
     for number in range(3):
-        use_id, _ = reserve(funded, replace(CALL, key=bytes([number]) * 32), msat=1)
+        use_id, _ = reserve(funded, CALL._replace(key=bytes([number]) * 32), msat=1)
         funded.uses.take(use_id, ANSWER)
     assert funded.replies.purge() == 0
     with funded.db.write() as connection:

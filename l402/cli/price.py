@@ -1,6 +1,5 @@
 """Prices set while serving: every process asks them within a second."""
 
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 import click
@@ -107,7 +106,7 @@ def unset(
     if terms:
         _tell(gate, terms, before, as_json)
     elif as_json:
-        print_json(asdict(one) | {"price": None, "was": sats(one.msat)})
+        print_json(one._asdict() | {"price": None, "was": sats(one.msat)})
     else:
         click.echo(f"{_name(*_words(one))} has no price any more; it is not for sale either")
 
@@ -127,7 +126,7 @@ def list_(gate: Gate, as_json: bool) -> None:
     prices = gate.store.prices.all()
     sold = {_key(terms): terms for terms in _all_sold(gate)}
     if as_json:
-        print_json({"prices": [asdict(each) | {"sold": _key(each) in sold} for each in prices]})
+        print_json({"prices": [each._asdict() | {"sold": _key(each) in sold} for each in prices]})
         return
     rows = [
         (

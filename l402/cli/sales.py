@@ -1,6 +1,5 @@
 """What was sold: a page of credentials, or one of them."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -91,7 +90,7 @@ def show(gate: Gate, what: str, as_json: bool) -> None:
     history = History(gate.store.db)
     entries = {each.service: history.latest(state.token_id, each.service) for each in state.credits}
     if as_json:
-        lately = [asdict(entry) for latest in entries.values() for entry in latest]
+        lately = [entry._asdict() for latest in entries.values() for entry in latest]
         print_json(_document(state, now) | {"entries": lately})
         return
     print_pairs(
@@ -125,15 +124,16 @@ def _word(state: CredentialState | PaymentState, now: datetime) -> str:
 
 
 def _document(state: CredentialState, now: datetime) -> dict[str, Any]:
-    return asdict(state) | {
+    return state._asdict() | {
         "state": _word(state, now),
         "msat": state.msat,
         "ends_at": state.ends_at,
         "why": state.why,
         "balance": state.balance(now),
         "payments": [
-            asdict(payment) | {"state": _word(payment, now)} for payment in state.payments
+            payment._asdict() | {"state": _word(payment, now)} for payment in state.payments
         ],
+        "credits": [credit._asdict() for credit in state.credits],
     }
 
 

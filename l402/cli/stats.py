@@ -1,6 +1,5 @@
 """The figures of the days."""
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,7 +56,7 @@ def stats(
 
 
 def _document(day: DayCount) -> dict[str, Any]:
-    document = asdict(day)
+    document = day._asdict()
     if day.endpoint is None:
         del document["endpoint"]
     return document
@@ -67,7 +66,7 @@ def _print(counts: list[DayCount], total: dict[str, int], by_endpoint: bool) -> 
     names = ("DAY", "SERVICE", "ENDPOINT") if by_endpoint else ("DAY", "SERVICE")
     figures = ("CHALLENGES", "SALES", "SATS", "USES", "USED")
     table = [
-        (*(str(day.day), day.service, day.endpoint)[: len(names)], *_figures(asdict(day)))
+        (*(str(day.day), day.service, day.endpoint)[: len(names)], *_figures(day._asdict()))
         for day in counts
     ]
     table.append(("total", *[""] * (len(names) - 1), *_figures(total)))

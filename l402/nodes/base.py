@@ -1,12 +1,11 @@
 """What the gate needs of a Lightning node, and no more."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(NamedTuple):
     """An invoice as the node handed it out, not yet compared with what was asked."""
 
     bolt11: str
@@ -23,8 +22,7 @@ class Settlement(Enum):
     GONE = "gone"  # unknown, cancelled or expired unpaid
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """An invoice in the node's list of them.
 
     `position` is its place there, counted from 1: it never changes, and later invoices have

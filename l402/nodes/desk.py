@@ -3,9 +3,8 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from l402.errors import InvalidInvoice, NodeBusy, NodeError, NodeMismatch, NodeUnreachable
 from l402.nodes.base import Issued, Listed, Node, Settlement
@@ -18,8 +17,7 @@ _TOLERANCE = 60  # seconds between our clock and the node's, and between the exp
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Invoice:
+class Invoice(NamedTuple):
     """A fresh invoice that is what was asked for."""
 
     bolt11: str

@@ -5,8 +5,7 @@ the feature bits are for the payer to judge; the invoice comes from our own node
 """
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from l402.errors import InvalidInvoice
 
@@ -49,8 +48,7 @@ def _feedback(top: int) -> int:
 _FEEDBACK = tuple(map(_feedback, range(32)))
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentRequest:
+class PaymentRequest(NamedTuple):
     """A decoded invoice: amount in msat, times in seconds (since 1970), hashes of 32 bytes."""
 
     network: str  #: mainnet, testnet, signet or regtest

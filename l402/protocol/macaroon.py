@@ -13,9 +13,9 @@ A packet is ``type, length, bytes`` (type and length are varints), a section end
 import hmac
 from binascii import hexlify
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 
 from pymacaroons import MACAROON_V2, Caveat
 from pymacaroons import Macaroon as _PyMacaroon
@@ -34,8 +34,7 @@ _EOS, _LOCATION, _IDENTIFIER, _SIGNATURE = 0, 1, 2, 6
 _KEY_GENERATOR = b"macaroons-key-generator"
 
 
-@dataclass(frozen=True, slots=True)
-class Macaroon:
+class Macaroon(NamedTuple):
     """A parsed macaroon; nothing of it is verified yet."""
 
     identifier: bytes

@@ -1,16 +1,15 @@
 """An amount of money in a currency, as a price names it."""
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from l402.errors import ConfigurationError
 
 _MONEY = re.compile(r"((?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,8})?) ([A-Z]{3})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Money:
+class Money(NamedTuple):
     """So much of a currency: `amount` above 0, `currency` its three letters (ISO 4217)."""
 
     amount: Decimal

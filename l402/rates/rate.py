@@ -5,9 +5,10 @@ All of it is exact, whatever precision and rounding the host chose for its own d
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
+from types import MappingProxyType
+from typing import NamedTuple
 
 from l402.errors import RateError
 from l402.rates.money import Money
@@ -20,8 +21,7 @@ _TWELVE_DIGITS = Context(prec=12, rounding=ROUND_FLOOR)
 _NUMBER = re.compile(r"[0-9]{1,14}(\.[0-9]{1,30})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """`per_bitcoin` of `currency` for one bitcoin, read at the unix second `read_at`."""
 
     currency: str
@@ -42,15 +42,14 @@ class Rate:
         return -(-amount * _MSAT_PER_BITCOIN * unit // (per * bitcoin))
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a source says that one bitcoin costs.
 
     `left_out` are the parts of the source that it does not rest on, and why.
     """
 
     per_bitcoin: Decimal
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = MappingProxyType({})
 
 
 def bitcoin_price(value: object) -> Decimal:

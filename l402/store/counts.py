@@ -1,11 +1,10 @@
 """What a day brought: challenges handed out, payments presented, and calls drawn on balances."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, bindparam, func, select
 
@@ -17,8 +16,7 @@ from l402.store.payments import GRANTED
 from l402.store.tables import challenge_count, closing, entry, insertion, payment
 
 
-@dataclass(frozen=True, slots=True)
-class DayCount:
+class DayCount(NamedTuple):
     """One service's UTC day, or one endpoint's; money in msat.
 
     `challenges` are unpaid invoices, `sales` payments granted and `msat` their sum; `uses` are

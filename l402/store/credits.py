@@ -1,9 +1,8 @@
 """Balances as people and the gate ask for them, and as they are changed by hand."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, bindparam, exists, not_, or_, select
 
@@ -16,8 +15,7 @@ from l402.store.revocations import HIT
 from l402.store.tables import Key, credit, payment
 
 
-@dataclass(frozen=True, slots=True)
-class Credit:
+class Credit(NamedTuple):
     """An account's credit for a service, in msat, until `ends_at`.
 
     `balance` may still be spent; `reserved` is held by calls in flight.
@@ -29,8 +27,7 @@ class Credit:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Adjusted:
+class Adjusted(NamedTuple):
     """What changing a balance by hand did: `first` is False if that operation was done before.
 
     `balance` is what may be spent now, in msat.

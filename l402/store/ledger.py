@@ -1,7 +1,6 @@
 """The ledger: a line for all that ever changed a balance; the database refuses to change one."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -39,8 +38,7 @@ class Account(NamedTuple):
     service: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A line of the ledger; the fields are those of `l402.store.models.Entry`."""
 
     entry_id: int

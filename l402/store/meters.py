@@ -1,7 +1,7 @@
 """What a metered call changes of its use while it is in flight: what is charged, and set aside."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, case, select, update
 
@@ -14,8 +14,7 @@ from l402.store.orders import Order, Short
 from l402.store.tables import Key, use
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(NamedTuple):
     """More is set aside for a use: `held` in all; `balance` is what is left besides, in msat."""
 
     held: int

@@ -2,12 +2,11 @@
 
 import secrets
 import time
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a call asks for: `msat` of the account's balance for the service, under a new id.
 
     `use_id` is 16 bytes (see `new_use_id`), `token_id` the account's 32.
@@ -21,8 +20,7 @@ class Order:
     msat: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(NamedTuple):
     """The price is set aside; `balance` is what is left to spend, in msat, until `ends_at`."""
 
     use_id: bytes
@@ -30,8 +28,7 @@ class Reserved:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Short:
+class Short(NamedTuple):
     """The balance does not suffice, or has ended; None: the account has no such credit."""
 
     balance: int | None

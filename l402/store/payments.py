@@ -1,8 +1,7 @@
 """Payments: written when first presented, each once, whoever presents it where."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, exists, func, literal, not_, select, union_all
 
@@ -23,8 +22,7 @@ REVOKED = "revoked"
 _MOST_RIGHTS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(NamedTuple):
     """What a payment buys, as we signed it; nothing that its holder appended.
 
     Ids are 32 bytes, `msat` is what was paid, `kind` is "pass" or "credit", and the moments are
@@ -50,8 +48,7 @@ class Sale:
     rate: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How a sale stands in the record.
 
     `first`: this very call booked it, and it grants its right. `revoked`: it grants nothing,

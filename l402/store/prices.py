@@ -1,7 +1,7 @@
 """Prices set at run time: they go before the configuration's and the code's, in every process."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select
 
@@ -10,8 +10,7 @@ from l402.store.engine import Database
 from l402.store.tables import Key, insertion, price
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """What a request of an endpoint costs, in msat; the fields are those of `models.Price`."""
 
     service: str

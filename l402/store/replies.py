@@ -4,10 +4,9 @@ The row is made with the use, in its transaction; it gets the answer in the tran
 the use, and goes when the use is given back.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -31,8 +30,7 @@ from l402.store.tables import Key, credit, insertion, reply
 RETENTION = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call under an Idempotency-Key: the SHA-256 of the key, and of all that makes the request.
 
     Another request under the same key has another `fingerprint`.
@@ -42,8 +40,7 @@ class Call:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the call was answered: `headers` as a JSON list of pairs.
 
     `body` is None if it is too large or a stream: it was charged, but cannot be given again.
@@ -54,8 +51,7 @@ class Answer:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer that a finished call got, to be given again; `balance` is today's, in msat."""
 
     status: int

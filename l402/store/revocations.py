@@ -1,10 +1,9 @@
 """What must not be served any more, although it was paid: each fact a row, none ever undone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -35,8 +34,7 @@ _DIGITS = {"token": 64, "payment": 64, "handle": HANDLE_DIGITS}
 OVERLAP = timedelta(seconds=120)
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(NamedTuple):
     """One revocation, as `Revocations.changes` hands it to the cache of verified credentials."""
 
     kind: Kind
@@ -46,8 +44,7 @@ class Revoked:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """How much of the record a revocation concerns; `msat` is what was paid for it."""
 
     credentials: int

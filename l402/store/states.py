@@ -1,14 +1,13 @@
 """How a sale stands: what a credential holds, and whether it opens anything."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from l402.store.credits import Credit
 from l402.store.payments import GRANTED, PASS
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentState:
+class PaymentState(NamedTuple):
     """One payment of a credential; the fields are those of `l402.store.models.Payment`."""
 
     payment_hash: str
@@ -40,8 +39,7 @@ class PaymentState:
         return self.good and now < min(self.ends_at, self.valid_until)
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialState:
+class CredentialState(NamedTuple):
     """A credential, its payments, oldest first, and its balances by service.
 
     `uses` and `last_used_at` come seconds late.

@@ -1,6 +1,5 @@
 """A node that lists its invoices, and that a test pays, holds and breaks as it likes."""
 
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -50,8 +49,8 @@ class ListingNode(SimulatedNode):
         paid = settlement in (Settlement.SETTLED, Settlement.UNDERPAID)
         msat = old.msat if received is None else received
         at = ISSUED + old.position if paid else 0
-        self.list[old.position] = replace(
-            old, settlement=settlement, received=msat if paid else 0, settled_at=at
+        self.list[old.position] = old._replace(
+            settlement=settlement, received=msat if paid else 0, settled_at=at
         )
 
     def find(self, payment_hash: bytes) -> Listed:

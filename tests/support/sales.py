@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from multiprocessing.synchronize import Barrier
@@ -43,7 +42,7 @@ def sale(number: int = 1, **changes: Any) -> Sale:
         ends_at=ISSUED + 4200,
         valid_until=ISSUED + 4200,
     )
-    return replace(usual, **changes)
+    return usual._replace(**changes)
 
 
 def credit(store: Store, number: int = 1, **changes: Any) -> Sale:
@@ -54,7 +53,7 @@ def credit(store: Store, number: int = 1, **changes: Any) -> Sale:
 def order(number: int = 1, msat: int = 2_000, **changes: Any) -> Order:
     """A call of 2 sat on the account of that number, under a new id."""
     usual = Order(secrets.token_bytes(16), token_id(number), "quotes", "quote", "GET", msat)
-    return replace(usual, **changes)
+    return usual._replace(**changes)
 
 
 _together: Barrier
