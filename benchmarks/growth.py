@@ -143,7 +143,7 @@ def _works(store: Store, size: int) -> dict[str, Work]:
         "revocation feed": lambda: store.revocations.changes(datetime.now(UTC)),
         "page of list": lambda: store.credentials.page(now=now, limit=51),
         "page of list --active": lambda: store.credentials.page(now=now, limit=51, active=True),
-        "stats of a day": partial(store.counts.stats, filling.YESTERDAY, filling.YESTERDAY),
+        "stats of a day": partial(store.days.stats, filling.YESTERDAY, filling.YESTERDAY),
         "sweeping the books": lambda: _sweep(store),
     }
 

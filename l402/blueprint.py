@@ -60,7 +60,6 @@ def _state(gate: Gate, token: Token) -> dict[str, Any]:
     gate.sync.flush()
     gate.store.uses.recover()  # a dead process's calls go back to their buyers
     grant, now = token.grant, gate.clock()
-    state = gate.store.credentials.state(token.token_id)
     revoked = gate.store.payments.revoked(sale(token))
     ends_at = min(grant.ends_at, grant.valid_until)
     return {
@@ -74,7 +73,7 @@ def _state(gate: Gate, token: Token) -> dict[str, Any]:
         "ends_in": duration(int(ends_at - now)) if ends_at > now else None,
         "expired": now >= ends_at,
         "revoked": revoked,
-        "uses": state.uses if state else 0,
+        "uses": gate.store.counts.uses(token.token_id),
         "key_ends_at": grant.valid_until,
         "balances": {
             credit.service: {

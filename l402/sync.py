@@ -119,7 +119,7 @@ class Sync:
                 self._store.counts.count_challenges(self._challenge_counts)
                 self._challenge_counts.clear()
             if self._use_counts:
-                self._store.credentials.count_uses(
+                self._store.counts.count_uses(
                     {
                         token_id: (count, datetime.fromtimestamp(last, UTC))
                         for token_id, (count, last) in self._use_counts.items()

@@ -9,7 +9,7 @@ from support.books import buy, plan, reserve, use
 from support.sales import ISSUED, payment_hash
 
 from l402.store import Store
-from l402.store.counts import _FIGURES, DayCount
+from l402.store.days import _FIGURES, DayCount
 
 pytest_plugins = ["support.databases"]
 
@@ -29,7 +29,7 @@ def test_challenges(store: Store) -> None:
     add({})
     add({(FIRST, "quotes", "quote"): 2, (FIRST, "quotes", "fact"): 3, (SECOND, "other", "x"): 1})
     add({(FIRST, "quotes", "quote"): 5})
-    assert store.counts.stats(FIRST, SECOND) == [
+    assert store.days.stats(FIRST, SECOND) == [
         DayCount(FIRST, "quotes", 10, 0, 0),
         DayCount(SECOND, "other", 1, 0, 0),
     ]
@@ -41,13 +41,13 @@ def test_sales(store: Store) -> None:
     store.payments.admit(sale(2, msat=10), MIDNIGHT)
     store.payments.admit(sale(3, msat=100, service="other"), MIDNIGHT)
     store.payments.admit(sale(4, msat=1000), MIDNIGHT.astimezone(timezone(timedelta(hours=-8))))
-    assert store.counts.stats(FIRST, SECOND) == [
+    assert store.days.stats(FIRST, SECOND) == [
         DayCount(FIRST, "quotes", 0, 1, 1),
         DayCount(SECOND, "other", 0, 1, 100),
         DayCount(SECOND, "quotes", 0, 2, 1010),
     ]
-    assert store.counts.stats(FIRST, FIRST) == [DayCount(FIRST, "quotes", 0, 1, 1)]
-    assert store.counts.stats(SECOND + timedelta(days=1), SECOND + timedelta(days=9)) == []
+    assert store.days.stats(FIRST, FIRST) == [DayCount(FIRST, "quotes", 0, 1, 1)]
+    assert store.days.stats(SECOND + timedelta(days=1), SECOND + timedelta(days=9)) == []
 
 
 def test_what_is_no_sale(store: Store) -> None:
@@ -58,14 +58,14 @@ def test_what_is_no_sale(store: Store) -> None:
     store.payments.admit(sale(3), MIDNIGHT)
     store.revocations.revoke("payment", payment_hash(3).hex())
     store.counts.count_challenges({(SECOND, "quotes", "quote"): 4})
-    assert store.counts.stats(SECOND, SECOND) == [DayCount(SECOND, "quotes", 4, 1, 10_000)]
+    assert store.days.stats(SECOND, SECOND) == [DayCount(SECOND, "quotes", 4, 1, 10_000)]
 
 
 def test_large_sums(store: Store) -> None:
     """Sums of money are exact whole numbers, however large."""
     for number in range(4):
         store.payments.admit(sale(number, msat=2**60 + 1), MIDNIGHT)
-    assert store.counts.stats(SECOND, SECOND)[0].msat == 2**62 + 4
+    assert store.days.stats(SECOND, SECOND)[0].msat == 2**62 + 4
 
 
 # --- uses of credit
@@ -84,9 +84,9 @@ def test_uses(store: Store) -> None:
     store.uses.release(reserve(store, 1, 1_000, now=MIDNIGHT))
     reserve(store, 1, 1_000, now=MIDNIGHT)
     day = today(store)
-    assert store.counts.stats(day, day) == [DayCount(day, "quotes", 0, 0, 0, 2, 5_000)]
-    assert store.counts.stats(day + timedelta(days=1), day + timedelta(days=1)) == []
-    assert store.counts.stats(SECOND, SECOND) == [DayCount(SECOND, "quotes", 0, 1, 10_000)]
+    assert store.days.stats(day, day) == [DayCount(day, "quotes", 0, 0, 0, 2, 5_000)]
+    assert store.days.stats(day + timedelta(days=1), day + timedelta(days=1)) == []
+    assert store.days.stats(SECOND, SECOND) == [DayCount(SECOND, "quotes", 0, 1, 10_000)]
 
 
 def test_by_endpoint(store: Store) -> None:
@@ -97,11 +97,11 @@ def test_by_endpoint(store: Store) -> None:
     use(store, 1, 3_000, now=MIDNIGHT, endpoint="fact")
     store.counts.count_challenges({(SECOND, "quotes", "fact"): 4})
     day = today(store)
-    assert store.counts.stats(day, day, by_endpoint=True) == [
+    assert store.days.stats(day, day, by_endpoint=True) == [
         DayCount(day, "quotes", 0, 0, 0, 1, 3_000, "fact"),
         DayCount(day, "quotes", 0, 0, 0, 1, 2_000, "quote"),
     ]
-    assert store.counts.stats(SECOND, SECOND, by_endpoint=True) == [
+    assert store.days.stats(SECOND, SECOND, by_endpoint=True) == [
         DayCount(SECOND, "quotes", 4, 1, 7, endpoint="fact"),
         DayCount(SECOND, "quotes", 0, 1, 10_000, endpoint="quote"),
     ]

@@ -242,7 +242,7 @@ def test_block_that_fails(store: Store) -> None:
 
     with pytest.raises(KeyError):
         write()
-    assert store.counts.stats(date(2030, 1, 1), date(2030, 1, 1)) == []
+    assert store.days.stats(date(2030, 1, 1), date(2030, 1, 1)) == []
 
 
 def test_unusable_file(tmp_path: Path) -> None:
@@ -399,7 +399,7 @@ def test_cut_connections(postgres_server: PostgresServer, postgres_url: str) -> 
             lambda: store.payments.admit(sale(), NOW),
             lambda: store.revocations.changes(NOW),
             lambda: store.revocations.revoke("payment", payment_hash(1).hex()),
-            lambda: store.credentials.count_uses({sale().token_id: (1, NOW)}),
+            lambda: store.counts.count_uses({sale().token_id: (1, NOW)}),
             lambda: store.credentials.state(sale().token_id),
         ):
             postgres_server.execute(cut.format(store.db.url.database))

@@ -98,7 +98,7 @@ def work(store: Store) -> None:
     store.uses.recover()
     store.credits.expire()
     store.replies.purge()
-    store.credentials.count_uses({token_id(1): (1, NOW)})
+    store.counts.count_uses({token_id(1): (1, NOW)})
     store.revocations.revoke("token", token_id(9).hex())
     now, _ = store.revocations.changes(None)
     store.revocations.changes(now)
@@ -107,8 +107,8 @@ def work(store: Store) -> None:
     store.credentials.state(token_id(1))
     store.credentials.find(token_id(1).hex()[:8])
     History(store.db).latest(token_id(2).hex(), "quotes")
-    store.counts.stats(NOW.date(), NOW.date())
-    store.counts.stats(NOW.date(), NOW.date(), by_endpoint=True)
+    store.days.stats(NOW.date(), NOW.date())
+    store.days.stats(NOW.date(), NOW.date(), by_endpoint=True)
 
 
 def purging(store: Store) -> None:

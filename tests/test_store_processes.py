@@ -66,14 +66,14 @@ def test_flushes_that_cross(store: Store) -> None:
 
     def flush(turn: int) -> None:
         order = tokens[turn:] + tokens[:turn]
-        store.credentials.count_uses(dict.fromkeys(order, (1, NOW)))
+        store.counts.count_uses(dict.fromkeys(order, (1, NOW)))
         store.counts.count_challenges({(day, "quotes", token.hex()): 1 for token in order})
 
     with ThreadPoolExecutor(6) as pool:
         for job in [pool.submit(flush, turn) for turn in range(12)]:
             job.result(60)
     assert {store.credentials.state(token).uses for token in tokens} == {12}
-    assert store.counts.stats(day, day)[0].challenges == 144
+    assert store.days.stats(day, day)[0].challenges == 144
 
 
 def test_revocation_race(store: Store) -> None:

@@ -77,7 +77,7 @@ class Record(RuleBasedStateMachine):
     @rule(token=SMALL, uses=st.integers(1, 5))
     def use(self, token: int, uses: int) -> None:
         token_id = sales.token_id(token)
-        self.store.credentials.count_uses({token_id: (uses, moment(0))})
+        self.store.counts.count_uses({token_id: (uses, moment(0))})
         if any(sale.token_id == token_id for sale, _ in self.booked.values()):
             self.uses[token_id] = self.uses.get(token_id, 0) + uses
 

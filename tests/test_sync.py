@@ -144,7 +144,7 @@ def test_counts_are_written_late_and_at_the_end(
     assert state.uses == 5
     assert state.last_used_at == datetime.fromtimestamp(MOMENT, UTC)
     day = datetime.fromtimestamp(MOMENT, UTC)
-    assert [row.challenges for row in store.counts.stats(day, day)] in ([5], [])
+    assert [row.challenges for row in store.days.stats(day, day)] in ([5], [])
 
 
 def test_counts_survive_a_store_that_is_down(

@@ -10,7 +10,7 @@ from l402.cli.group import pass_gate
 from l402.cli.output import json_option, print_json, print_table, sats
 from l402.cli.times import time
 from l402.gate import Gate
-from l402.store.counts import DayCount
+from l402.store.days import DayCount
 
 _FIGURES = ("challenges", "sales", "msat", "uses", "used_msat")
 
@@ -46,7 +46,7 @@ def stats(
         raise click.UsageError("--since and --days both name the first day; write one")
     last = (until or times.now(gate.clock())).date()
     first = since.date() if since else last - timedelta(days=(days or 30) - 1)
-    counts = gate.store.counts.stats(first, last, by_endpoint=by_endpoint)
+    counts = gate.store.days.stats(first, last, by_endpoint=by_endpoint)
     total = {figure: sum(getattr(day, figure) for day in counts) for figure in _FIGURES}
     if as_json:
         rows = [_document(day) for day in counts]

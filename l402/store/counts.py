@@ -1,38 +1,13 @@
-"""What a day brought: challenges handed out, payments presented, and calls drawn on balances."""
+"""What is counted while serving, and written seconds later: challenges, and uses of credentials."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import chain
-from operator import add
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from datetime import date, datetime
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import bindparam, case, select, update
 
-from l402.store.clock import Moment, UtcDay
-from l402.store.closings import ENTRY, PAYMENT, SOLD
-from l402.store.engine import LEISURE, Database
-from l402.store.ledger import USE
-from l402.store.payments import GRANTED
-from l402.store.tables import challenge_count, closing, entry, insertion, payment
-
-
-class DayCount(NamedTuple):
-    """One service's UTC day, or one endpoint's; money in msat.
-
-    `challenges` are unpaid invoices, `sales` payments granted and `msat` their sum; `uses` are
-    calls that were charged to a balance and `used_msat` what they took off it. `endpoint` is None
-    where a service's endpoints are counted together.
-    """
-
-    day: date
-    service: str
-    challenges: int
-    sales: int
-    msat: int
-    uses: int = 0
-    used_msat: int = 0
-    endpoint: str | None = None
-
+from l402.store.clock import Moment
+from l402.store.engine import Database
+from l402.store.tables import Key, challenge_count, credential, insertion
 
 _ADD = insertion(
     challenge_count,
@@ -40,53 +15,20 @@ _ADD = insertion(
     "ON CONFLICT (day, service, endpoint) DO UPDATE"
     " SET challenges = l402_challenge_count.challenges + excluded.challenges",
 )
-_START, _END = bindparam("start", type_=Moment()), bindparam("end", type_=Moment())
-
-
-def _challenges(*by: str) -> Select[Any]:
-    columns = [challenge_count.c.day, *(challenge_count.c[name] for name in by)]
-    days = challenge_count.c.day.between(bindparam("first"), bindparam("last"))
-    return select(*columns, func.sum(challenge_count.c.challenges)).where(days).group_by(*columns)
-
-
-def _sales(*by: str) -> Select[Any]:
-    at, columns = payment.c.presented_at, [payment.c[name] for name in by]
-    day = UtcDay(at).label("day")
-    sums = select(day, *columns, func.count(), func.sum(payment.c.msat))
-    days = sums.where(at >= _START, at < _END, payment.c.status == GRANTED)
-    return days.group_by(day, *columns)
-
-
-def _uses(*by: str) -> Select[Any]:
-    columns = [entry.c[name] for name in by]
-    day = UtcDay(entry.c.at).label("day")
-    sums = select(day, *columns, func.count(), func.sum(entry.c.msat))
-    days = sums.where(entry.c.at >= _START, entry.c.at < _END, entry.c.kind == USE)
-    return days.group_by(day, *columns)
-
-
-def _closed(book: str, kinds: Sequence[str], *by: str) -> Select[Any]:
-    """What was purged of the days."""
-    columns = [closing.c.day, *(closing.c[name] for name in by)]
-    sums = select(*columns, func.sum(closing.c.number), func.sum(closing.c.msat))
-    days = closing.c.day.between(bindparam("first"), bindparam("last"))
-    return sums.where(days, closing.c.book == book, closing.c.kind.in_(kinds)).group_by(*columns)
-
-
-#: Challenges, sales and uses, what was purged of these two behind them: by service, and by service
-#: and endpoint.
-_FIGURES = {
-    by: (
-        [_challenges(*by)],
-        [_sales(*by), _closed(PAYMENT, SOLD, *by)],
-        [_uses(*by), _closed(ENTRY, [USE], *by)],
+_last, _at = credential.c.last_used_at, bindparam("at", type_=Moment())
+_USE = (
+    update(credential)
+    .where(credential.c.token_id == bindparam("token"))
+    .values(
+        uses=credential.c.uses + bindparam("n"),
+        last_used_at=case((_last >= _at, _last), else_=_at),
     )
-    for by in (("service",), ("service", "endpoint"))
-}
+)
+_USES = select(credential.c.uses).where(credential.c.token_id == bindparam("token", type_=Key))
 
 
 class Counts:
-    """The figures of the days."""
+    """The counters of challenges and uses."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -94,7 +36,7 @@ class Counts:
     def count_challenges(self, challenges: Mapping[tuple[date, str, str], int]) -> None:
         """Add to the counts, by UTC day, service and endpoint.
 
-        As with `Credentials.count_uses`, a commit of unknown outcome may count twice.
+        As with `count_uses`, a commit of unknown outcome may count twice.
 
         :raises StoreError: if they could not be written
         """
@@ -111,63 +53,28 @@ class Counts:
         if rows:
             self.db.run(write)
 
-    def stats(self, since: date, until: date, *, by_endpoint: bool = False) -> list[DayCount]:
-        """Give the figures of each UTC day from `since` to `until`, both included, by service.
+    def count_uses(self, uses: Mapping[bytes, tuple[int, datetime]]) -> None:
+        """Add to the counts, by token id (32 bytes): how many uses, and when the last one was.
 
-        `by_endpoint` counts each endpoint of a service for itself, a sale for the one whose
-        challenge was paid. A sale counts on the day of its first presentation, if it was granted
-        then, and a use on the day on which it was charged; a later revocation changes nothing in
-        the book.
+        Tokens that the record does not know are passed over. If a commit's outcome is lost with
+        its connection, its uses may be counted twice: this is a statistic, not a balance.
 
-        :raises StoreError: if they could not be read
+        :raises StoreError: if they could not be written
         """
-        period = {
-            "first": since,
-            "last": until,
-            "start": _midnight(since),
-            "end": _midnight(until + timedelta(days=1)),
-        }
-        by = ("service", "endpoint") if by_endpoint else ("service",)
-        with self.db.read(LEISURE) as connection:
-            asked, sold, used = (
-                _keyed(
-                    chain.from_iterable(connection.execute(each, period) for each in figures),
-                    1 + len(by),
-                )
-                for figures in _FIGURES[by]
-            )
-        none = (0, 0)
-        return [
-            _day_count(key, asked.get(key, none), sold.get(key, none), used.get(key, none))
-            for key in sorted(asked.keys() | sold.keys() | used.keys())
-        ]
+        # In one order everywhere, or two processes could wait for each other's rows.
+        rows = [{"token": key.hex(), "n": n, "at": at} for key, (n, at) in sorted(uses.items())]
 
+        def write() -> None:
+            with self.db.write() as connection:
+                connection.execute(_USE, rows)
 
-def _keyed(rows: Iterable[Row[Any]], width: int) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    """Take rows apart: day, service and perhaps endpoint, and the figures, which add up."""
-    sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
-    for row in rows:
-        figures = tuple(map(int, row[width:]))
-        before = sums.get(tuple(row[:width]), (0,) * len(figures))
-        sums[tuple(row[:width])] = tuple(map(add, before, figures))
-    return sums
+        if rows:
+            self.db.run(write)
 
+    def uses(self, token_id: bytes) -> int:
+        """Give how often a credential was used; 0 before its first presentation.
 
-def _day_count(
-    key: tuple[Any, ...], asked: Sequence[int], sold: Sequence[int], used: Sequence[int]
-) -> DayCount:
-    day, service, *endpoint = key
-    return DayCount(
-        day=day,
-        service=service,
-        challenges=asked[0],
-        sales=sold[0],
-        msat=sold[1],
-        uses=used[0],
-        used_msat=used[1],
-        endpoint=endpoint[0] if endpoint else None,
-    )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+        :raises StoreError: if it could not be read
+        """
+        rows = self.db.fetch(_USES, {"token": token_id.hex()})
+        return int(rows[0].uses) if rows else 0

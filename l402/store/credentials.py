@@ -1,6 +1,6 @@
-"""Credentials as people ask for them: one's state, a page of them, and how often each was used."""
+"""Credentials as people ask for them: one's state, or a page of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -13,14 +13,12 @@ from sqlalchemy import (
     RowMapping,
     and_,
     bindparam,
-    case,
     exists,
     literal,
     not_,
     or_,
     select,
     tuple_,
-    update,
 )
 
 from l402.store.clock import Moment
@@ -62,15 +60,6 @@ _FIND = (
     .union(select(payment.c.token_id).where(payment.c.payment_hash == bindparam("exact")))
     .order_by("token_id")
     .limit(_MOST_FOUND)
-)
-_last, _at = credential.c.last_used_at, bindparam("at", type_=Moment())
-_COUNT = (
-    update(credential)
-    .where(credential.c.token_id == bindparam("token"))
-    .values(
-        uses=credential.c.uses + bindparam("n"),
-        last_used_at=case((_last >= _at, _last), else_=_at),
-    )
 )
 
 
@@ -140,24 +129,6 @@ class Credentials:
             rows = connection.execute(_STATES, {"token_ids": token_ids}).all()
             credits = connection.execute(_CREDITS, {"token_ids": token_ids}).all()
         return _assemble(rows, credits)
-
-    def count_uses(self, uses: Mapping[bytes, tuple[int, datetime]]) -> None:
-        """Add to the counts, by token id (32 bytes): how many uses, and when the last one was.
-
-        Tokens that the record does not know are passed over. If a commit's outcome is lost with
-        its connection, its uses may be counted twice: this is a statistic, not a balance.
-
-        :raises StoreError: if they could not be written
-        """
-        # In one order everywhere, or two processes could wait for each other's rows.
-        rows = [{"token": key.hex(), "n": n, "at": at} for key, (n, at) in sorted(uses.items())]
-
-        def write() -> None:
-            with self.db.write() as connection:
-                connection.execute(_COUNT, rows)
-
-        if rows:
-            self.db.run(write)
 
 
 def _assemble(rows: Sequence[Row[Any]], credits: Sequence[Row[Any]]) -> list[CredentialState]:

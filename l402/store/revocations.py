@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     Integer,
+    Select,
     SQLColumnExpression,
     and_,
     bindparam,
@@ -82,47 +84,6 @@ CONCERNED = exists().where(
     )
 )
 
-#: Whether nothing on record is concerned by a revocation of a token, a payment or a handle.
-_IDLE = not_(
-    or_(
-        and_(
-            revocation.c.kind == "token",
-            exists().where(credential.c.token_id == revocation.c.subject),
-        ),
-        and_(
-            revocation.c.kind == "payment",
-            exists().where(payment.c.payment_hash == revocation.c.subject),
-        ),
-        and_(
-            revocation.c.kind == "handle",
-            exists().where(
-                credential.c.token_id >= revocation.c.subject,
-                credential.c.token_id <= revocation.c.subject + "g",  # behind every digit
-            ),
-        ),
-    )
-)
-_ORDER = (revocation.c.revoked_at, revocation.c.subject, revocation.c.kind)
-_OLD = (
-    select(*_ORDER, _IDLE.label("idle"))
-    .where(
-        revocation.c.revoked_at <= bindparam("end", type_=Moment()),
-        revocation.c.kind != "service",
-        tuple_(*_ORDER)
-        > tuple_(
-            bindparam("at", type_=Moment()),
-            bindparam("after", type_=Key),
-            bindparam("of", type_=Key),
-        ),
-    )
-    .order_by(*_ORDER)
-    .limit(bindparam("most", type_=Integer))
-)
-_PURGE = delete(revocation).where(
-    revocation.c.subject == bindparam("name", type_=Key),
-    revocation.c.kind == bindparam("of", type_=Key),
-    _IDLE,
-)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NOW = select(DatabaseNow().label("now"))
@@ -217,19 +178,20 @@ class Revocations:
 
         :raises StoreError: if they could not be read or deleted; what is done is done
         """
+        old, deletion = _old(), _deletion()
         page: Sequence[Any] = [(_LONG_AGO, "", "")]
         while page:
             at, after, of = page[-1][:3]
             last = {"at": at, "after": after, "of": of}
-            page = self.db.fetch(_OLD, {"end": before, "most": limit, **last})
+            page = self.db.fetch(old, {"end": before, "most": limit, **last})
             idle = [{"name": row.subject, "of": row.kind} for row in page if row.idle]
             if idle and not dry_run:
-                self.db.run(partial(self._delete, idle))
+                self.db.run(partial(self._delete, deletion, idle))
             yield len(idle)
 
-    def _delete(self, rows: list[dict[str, str]]) -> None:
+    def _delete(self, deletion: Delete, rows: list[dict[str, str]]) -> None:
         with self.db.write() as connection:
-            connection.execute(_PURGE, rows)
+            connection.execute(deletion, rows)
 
 
 def _checked(kind: Kind, subject: str, issued_before: datetime | None) -> str:
@@ -249,3 +211,47 @@ def _concerned(kind: Kind, subject: str, issued_before: datetime | None) -> Colu
     if kind == "handle":
         return payment.c.token_id.between(subject.ljust(64, "0"), subject.ljust(64, "f"))
     return (payment.c.token_id if kind == "token" else payment.c.payment_hash) == subject
+
+
+def _idle() -> ColumnElement[bool]:
+    """Condition: a revocation of a token, a payment or a handle concerns nothing on record."""
+    subject, kind = revocation.c.subject, revocation.c.kind
+    behind = subject + "g"  # behind every digit
+    token = exists().where(credential.c.token_id == subject)
+    paid = exists().where(payment.c.payment_hash == subject)
+    handle = exists().where(credential.c.token_id >= subject, credential.c.token_id <= behind)
+    return not_(
+        or_(
+            and_(kind == "token", token),
+            and_(kind == "payment", paid),
+            and_(kind == "handle", handle),
+        )
+    )
+
+
+def _old() -> Select[Any]:
+    """A page of the revocations from before `end`, and whether they are idle."""
+    order = (revocation.c.revoked_at, revocation.c.subject, revocation.c.kind)
+    last = (
+        bindparam("at", type_=Moment()),
+        bindparam("after", type_=Key),
+        bindparam("of", type_=Key),
+    )
+    return (
+        select(*order, _idle().label("idle"))
+        .where(
+            revocation.c.revoked_at <= bindparam("end", type_=Moment()),
+            revocation.c.kind != "service",
+            tuple_(*order) > tuple_(*last),
+        )
+        .order_by(*order)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+def _deletion() -> Delete:
+    return delete(revocation).where(
+        revocation.c.subject == bindparam("name", type_=Key),
+        revocation.c.kind == bindparam("of", type_=Key),
+        _idle(),
+    )

@@ -12,6 +12,7 @@ with what became of that row, or all of it fails and runs again (see `l402.store
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -40,10 +41,19 @@ _Values = Mapping[str, Any]
 
 
 class Step:
-    """One statement where the database can change several tables in one, or else its pieces."""
+    """One statement where the database can change several tables in one, or else its pieces.
 
-    def __init__(self, whole: Select[Any], pieces: Callable[[Connection, _Values], Any]) -> None:
-        self._whole, self._pieces = Statement(whole), pieces
+    `whole` gives the statement, which is not even put together where it is of no use.
+    """
+
+    def __init__(
+        self, whole: Callable[[], Select[Any]], pieces: Callable[[Connection, _Values], Any]
+    ) -> None:
+        self._make, self._pieces = whole, pieces
+
+    @cached_property
+    def _whole(self) -> Statement:
+        return Statement(self._make())
 
     def run(self, connection: Connection, values: _Values, ask: Ask = ask) -> Any:
         """Do the step within a transaction, and give its row, or None if there is nothing to do.
@@ -188,10 +198,10 @@ def _give_back(find: Statement) -> Callable[[Connection, _Values], Left | None]:
 _FIND, _FIND_LAPSED = Statement(leases.RESOLVE), Statement(leases.RESOLVE_LAPSED)
 
 #: Sets the price of a call aside and makes its use: (balance, ends_at), or None if it is short.
-RESERVE = Step(_reserving(), _reserve)
+RESERVE = Step(_reserving, _reserve)
 #: Ends the use `own` and charges `cost`, or all that it holds: (balance), or None without a use.
-TAKE = Step(_taking(), _take)
+TAKE = Step(_taking, _take)
 #: Ends the use `own` and frees what was not charged yet: (balance), or None without a use.
-GIVE_BACK = Step(_giving_back(leases.RESOLVE), _give_back(_FIND))
+GIVE_BACK = Step(partial(_giving_back, leases.RESOLVE), _give_back(_FIND))
 #: The same, while the process that made the use is silent.
-GIVE_BACK_LAPSED = Step(_giving_back(leases.RESOLVE_LAPSED), _give_back(_FIND_LAPSED))
+GIVE_BACK_LAPSED = Step(partial(_giving_back, leases.RESOLVE_LAPSED), _give_back(_FIND_LAPSED))

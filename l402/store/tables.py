@@ -154,8 +154,6 @@ use = Table(
     Column("charged", BigInteger, nullable=False, server_default=text("0")),
     ForeignKeyConstraint(["token_id", "service"], ["l402_credit.token_id", "l402_credit.service"]),
     CheckConstraint("msat > 0", name="msat"),
-    # A handful of rows: another index would only cost each call two writes.
-    sqlite_with_rowid=False,
 )
 
 entry = Table(
@@ -311,6 +309,14 @@ _DRAW = {
 def _guard(table: Table, connection: Connection, **_: object) -> None:
     for statement in _GUARDS[connection.dialect.name][table.name]:
         connection.exec_driver_sql(statement)
+
+
+@event.listens_for(use, "before_create")
+def _leave_out_rowid(table: Table, connection: Connection, **_: object) -> None:
+    # A handful of rows: another index would only cost each call two writes. Said where the table
+    # is defined, it would load SQLite's dialect for Postgres too.
+    if connection.dialect.name == "sqlite":
+        table.dialect_options["sqlite"]["with_rowid"] = False
 
 
 @event.listens_for(ledger, "after_create")

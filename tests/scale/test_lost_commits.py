@@ -206,7 +206,7 @@ class Deeds:
         self.until_told(lambda: self.store.counts.count_challenges(counted))
         ((found),) = [
             each
-            for each in self.sure.counts.stats(_DAY, _DAY, by_endpoint=True)
+            for each in self.sure.days.stats(_DAY, _DAY, by_endpoint=True)
             if each.endpoint == f"e{number}"
         ]
         assert 1 <= found.challenges <= 1 + self._cutter.cuts.total() - cuts  # a statistic
@@ -215,7 +215,7 @@ class Deeds:
     def uses(self, number: int) -> Done:
         self.sure.payments.admit(sale(number), NOW)
         cuts = self._cutter.cuts.total()
-        self.until_told(lambda: self.store.credentials.count_uses({token_id(number): (1, NOW)}))
+        self.until_told(lambda: self.store.counts.count_uses({token_id(number): (1, NOW)}))
         state = self.sure.credentials.state(token_id(number))
         assert state is not None
         assert 1 <= state.uses <= 1 + self._cutter.cuts.total() - cuts

@@ -59,7 +59,7 @@ def sold(store: Store) -> None:
     """What a shop does, more often than the five times after which psycopg would prepare it."""
     for number in range(8):
         store.payments.admit(sale(number), NOW)
-        store.credentials.count_uses({sale(number).token_id: (1, NOW)})
+        store.counts.count_uses({sale(number).token_id: (1, NOW)})
         store.revocations.changes(NOW)
         store.revocations.revoke("payment", payment_hash(number).hex())
 

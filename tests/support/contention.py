@@ -158,7 +158,7 @@ def _price(store: Store, chance: random.Random) -> str:
 
 def _count(store: Store, chance: random.Random) -> str:
     tokens = map(sales.token_id, range(ACCOUNTS))
-    store.credentials.count_uses(dict.fromkeys(tokens, (1, sales.NOW)))
+    store.counts.count_uses(dict.fromkeys(tokens, (1, sales.NOW)))
     return "counted"
 
 

@@ -50,8 +50,8 @@ def figures(store: Store) -> dict[str, Any]:
     )
     return {
         "audit": totals,
-        "stats": store.counts.stats(*days),
-        "stats by endpoint": store.counts.stats(*days, by_endpoint=True),
+        "stats": store.days.stats(*days),
+        "stats by endpoint": store.days.stats(*days, by_endpoint=True),
         "reconcile": Comparison(store.db, "regtest").run(ignore.append, ignore.append),
         "books": [tuple(map(str, row)) for row in store.db.fetch(text(query))],
     }
