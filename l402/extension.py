@@ -13,7 +13,7 @@ from l402 import routes
 from l402.blueprint import make_blueprint
 from l402.errors import ConfigurationError
 from l402.gate import Defaults, Gate
-from l402.limits import Limits, host_limiter, private_limiter
+from l402.limits import Limits
 from l402.nodes.base import Node
 from l402.nodes.desk import NodeDesk
 from l402.nodes.url import make_node
@@ -21,6 +21,7 @@ from l402.prices import Prices
 from l402.protocol.keys import KeyRing
 from l402.rates import make_rates
 from l402.settings import Settings
+from l402.storages import host_limiter, private_limiter
 from l402.store import Store
 from l402.terms import SAT
 

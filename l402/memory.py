@@ -1,28 +1,44 @@
-"""A bounded place in memory for rate limits, for one process.
+"""Rate limits in memory, for one process: what most apps count in.
 
-The storage that `limits` brings grows with every key and sweeps all of them on a timer of 10 ms,
-whose threads cost a paid request more than the limit itself.
+So they load neither Flask-Limiter nor `limits`, whose storage in memory grows with every key and
+sweeps all of them on a timer of 10 ms: its threads cost a paid request more than the limit itself.
 """
 
 import time
 from threading import Lock
-
-from limits.storage import Storage
+from typing import NamedTuple
 
 from l402.forks import in_child
 
-SCHEME = "l402-memory"
+
+class Rate(NamedTuple):
+    """So many requests in so many seconds; the strategies of `limits` take it for theirs."""
+
+    amount: int
+    seconds: int
+
+    def get_expiry(self) -> int:
+        """Return the window's length in seconds."""
+        return self.seconds
+
+    def key_for(self, *identifiers: str) -> str:
+        """Return the key of a bucket by its one name."""
+        return f"{identifiers[0]}/{self.amount}/{self.seconds}"
 
 
-class BoundedMemoryStorage(Storage):
-    """Fixed windows in a dict; when it is full, ended windows go first, then the oldest."""
+class Window(NamedTuple):
+    """When a window ends, in unix seconds; now if there is none."""
 
-    STORAGE_SCHEME = [SCHEME]
+    reset_time: float
 
-    def __init__(
-        self, uri: str | None = None, *, size: int = 50_000, **options: float | str | bool
-    ) -> None:
-        super().__init__(uri, wrap_exceptions=False, **options)
+
+class FixedWindows:
+    """Counts as a strategy of `limits` does, in a dict of windows that begin with their first hit.
+
+    When it is full, ended windows go first, then the oldest.
+    """
+
+    def __init__(self, size: int = 50_000) -> None:
         self._size = size
         self._begin()
         in_child(self._begin)
@@ -31,48 +47,32 @@ class BoundedMemoryStorage(Storage):
         self._windows: dict[str, tuple[int, float]] = {}
         self._lock = Lock()
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """What this storage may raise: nothing of its own."""
-        return MemoryError
+    def hit(self, rate: Rate, name: str) -> bool:
+        """Count in a bucket's window, and tell whether that was within the rate."""
+        return self.count(rate.key_for(name), rate.seconds) <= rate.amount
 
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count in the window of `key`, which begins now if there is none, for `expiry` seconds."""
+    def test(self, rate: Rate, name: str) -> bool:
+        """Tell whether the next one would be within the rate."""
+        count, ends = self._windows.get(rate.key_for(name), (0, 0.0))
+        return ends <= time.time() or count < rate.amount
+
+    def get_window_stats(self, rate: Rate, name: str) -> Window:
+        """Return when a bucket's window ends."""
+        _, ends = self._windows.get(rate.key_for(name), (0, 0.0))
+        return Window(max(time.time(), ends))
+
+    def count(self, key: str, seconds: float) -> int:
+        """Count in the window of `key`, which begins now if there is none, for `seconds`."""
         now = time.time()
         with self._lock:
             count, ends = self._windows.get(key, (0, 0.0))
             if ends <= now:
                 self._windows.pop(key, None)  # so that it counts as the newest
-                count, ends = 0, now + expiry
+                count, ends = 0, now + seconds
                 if len(self._windows) >= self._size:
                     self._make_room(now)
-            self._windows[key] = count + amount, ends
-            return count + amount
-
-    def get(self, key: str) -> int:
-        """Return the count in the window of `key`."""
-        count, ends = self._windows.get(key, (0, 0.0))
-        return count if ends > time.time() else 0
-
-    def get_expiry(self, key: str) -> float:
-        """Return when the window of `key` ends, in unix seconds; now if there is none."""
-        return max(time.time(), self._windows.get(key, (0, 0.0))[1])
-
-    def check(self) -> bool:
-        """Tell that it works."""
-        return True
-
-    def reset(self) -> int:
-        """Forget everything; return how many windows that were."""
-        with self._lock:
-            count = len(self._windows)
-            self._windows.clear()
-        return count
-
-    def clear(self, key: str) -> None:
-        """Forget the window of `key`."""
-        with self._lock:
-            self._windows.pop(key, None)
+            self._windows[key] = count + 1, ends
+            return count + 1
 
     def _make_room(self, now: float) -> None:
         live = [(key, window) for key, window in self._windows.items() if window[1] > now]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from l402.errors import ConfigurationError, path_shown
-from l402.limits import Rates, knows_storage, parse_rates
+from l402.limits import Rates, parse_rates
 from l402.prices import Configured, parse_prices
 from l402.protocol.keys import MIN_SECRET_BYTES
+from l402.storages import knows_storage
 
 _DAY = 86400
 #: No pass is longer than this, seconds; a moment beyond it could not be written down.

@@ -19,8 +19,8 @@ FOUNDATIONS = {
 }
 #: Each package from outside, and the parts of ours that alone may know it.
 KNOWN_BY = {
-    "flask_limiter": {"limits", "extension"},
-    "limits": {"limits", "memory"},
+    "flask_limiter": {"storages", "extension"},
+    "limits": {"limits", "storages"},
     "requests": {"http"},
     "urllib3": {"http"},
     "alembic": {"store"},

@@ -12,7 +12,8 @@ from support.clocks import Clock
 from support.redis_servers import Redis, running
 
 from l402.errors import ConfigurationError
-from l402.limits import Limits, host_limiter, parse_rates, private_limiter
+from l402.limits import Limits, parse_rates
+from l402.storages import host_limiter, private_limiter
 
 TOKEN, OTHER = b"\x01" * 32, b"\x02" * 32
 

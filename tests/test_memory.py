@@ -1,40 +1,42 @@
-"""The bounded storage of rate limits."""
+"""Rate limits that are counted in memory."""
 
 from limits import parse
-from limits.storage import storage_from_string
+from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from l402.memory import BoundedMemoryStorage
+from l402.memory import FixedWindows, Rate
 
 
-def test_it_counts_windows_as_limits_asks() -> None:
-    """A strategy of `limits` on it admits exactly the amount, and clears and resets."""
-    storage = storage_from_string("l402-memory://")
-    assert isinstance(storage, BoundedMemoryStorage)
-    assert storage.check()
-    limiter, rate = FixedWindowRateLimiter(storage), parse("2/hour")
-    assert [limiter.hit(rate, "a") for _ in range(3)] == [True, True, False]
-    assert limiter.get_window_stats(rate, "a").remaining == 0
-    assert limiter.hit(rate, "b")
-    limiter.clear(rate, "a")
-    assert limiter.hit(rate, "a")
-    assert storage.reset() == 2
-    assert storage.get("a") == 0
+def test_it_counts_as_limits_does() -> None:
+    """It admits exactly the amount, by bucket and rate, as the strategy of `limits` would."""
+    theirs = FixedWindowRateLimiter(MemoryStorage())
+    for counter, rate in ((FixedWindows(), Rate(2, 3600)), (theirs, parse("2/hour"))):
+        assert counter.test(rate, "a")
+        assert [counter.hit(rate, "a") for _ in range(3)] == [True, True, False]
+        assert not counter.test(rate, "a")
+        assert counter.hit(rate, "b")
+
+
+def test_limits_counts_by_our_rates() -> None:
+    """A strategy of `limits` takes our rates for its own, each with a window of its own."""
+    theirs = FixedWindowRateLimiter(MemoryStorage())
+    assert [theirs.hit(Rate(1, 3600), "a") for _ in range(2)] == [True, False]
+    assert theirs.hit(Rate(1, 60), "a")
 
 
 def test_an_ended_window_begins_anew() -> None:
-    """A window that is over counts from nought."""
-    storage = BoundedMemoryStorage()
-    assert storage.incr("a", 0) == 1
-    assert storage.incr("a", 60) == 1
-    assert storage.incr("a", 60) == 2
-    assert storage.get("a") == 2
+    """A window that is over counts from nought, and ends now."""
+    counter, over = FixedWindows(), Rate(1, 0)
+    assert counter.hit(over, "a")
+    assert counter.test(over, "a")
+    assert counter.hit(over, "a")
+    assert [counter.count("b", seconds) for seconds in (0, 60, 60)] == [1, 1, 2]
 
 
-def test_a_flood_of_keys_stay_within_its_size() -> None:
+def test_a_flood_of_keys_stays_within_its_size() -> None:
     """Strangers cannot grow it; the newest windows stay."""
-    storage = BoundedMemoryStorage(size=1000)
+    counter = FixedWindows(size=1000)
     for number in range(100_000):
-        storage.incr(str(number), 3600)
-    assert len(storage._windows) <= 1000
-    assert storage.get("99999") == 1
+        counter.count(str(number), 3600)
+    assert len(counter._windows) <= 1000
+    assert counter.count("99999", 3600) == 2

@@ -158,7 +158,7 @@ def test_counts_survive_a_store_that_is_down(
     def down(_: object) -> None:
         raise StoreUnavailable("down")
 
-    monkeypatch.setattr(store.credentials, "count_uses", down)
+    monkeypatch.setattr(store.counts, "count_uses", down)
     with pytest.raises(StoreUnavailable):
         sync.flush()
     monkeypatch.undo()

@@ -10,7 +10,8 @@ from support.redis_servers import RedisCluster, running
 
 from l402 import L402
 from l402.cli import cli
-from l402.limits import Limits, parse_rates, private_limiter
+from l402.limits import Limits, parse_rates
+from l402.storages import private_limiter
 
 pytestmark = pytest.mark.scale
 

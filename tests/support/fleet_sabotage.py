@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from l402 import extension
-from l402.limits import private_limiter
+from l402.storages import private_limiter
 from l402.store import payments
 from l402.store.engine import Database
 from l402.store.payments import Payments, Standing
