@@ -34,7 +34,7 @@ _UNITS = {
 }  # fmt: skip
 #: As Flask-Limiter has them written: ``60/minute``, ``60 per minute``, ``1/2 hours``.
 _RATE = re.compile(
-    r"\s*([0-9]{1,9})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*",
+    r"\s*([0-9]{1,18})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*",
     re.IGNORECASE,
 )
 

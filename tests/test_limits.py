@@ -43,6 +43,7 @@ def admitted(call, most=200):
     [
         ("60/minute", [(60, 60)]),
         ("60 per minute", [(60, 60)]),
+        ("1000000000 PER Month", [(10**9, 2_592_000)]),
         ("1/2 hours", [(1, 7200)]),
         ("5/second;1000/day", [(5, 1), (1000, 86400)]),
         ("5/second, 1000/day", [(5, 1), (1000, 86400)]),
@@ -57,6 +58,7 @@ def test_parses_rates(text, expected):
     "text",
     ["", " ", "60", "60/", "/minute", "x/minute", "60/fortnight", "-1/minute", "1.5/minute",
      "60/minute;", "60/minute;x", "x;60/minute", "60/minute 5/hour", "0/minute", "5/second;0/day",
+     "1/0 days", "9" * 5000 + "/minute",
      None, 60, True, b"60/minute", ["60/minute"], {}],
 )  # fmt: skip
 def test_refuses_rates(text):
