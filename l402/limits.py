@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 class Rate(RateLimitItem):
     """So many requests in so many seconds; its key is put together once, not at each request."""
 
-    __slots__ = ("GRANULARITY", "_seconds", "_suffix")
+    __slots__ = ("GRANULARITY", "_suffix", "seconds")
 
     def __init__(self, item: RateLimitItem, share: int = 1) -> None:
         amount = item.amount if share == 1 else max(1, item.amount // share)
         super().__init__(amount, item.multiples, item.namespace)
         self.GRANULARITY = item.GRANULARITY  # type: ignore[misc]
-        self._seconds = item.get_expiry()
-        self._suffix = f"/{self.amount}/{self._seconds}"
+        self.seconds = item.get_expiry()
+        self._suffix = f"/{self.amount}/{self.seconds}"
 
     def get_expiry(self) -> int:
         """Return the window's length in seconds."""
-        return self._seconds
+        return self.seconds
 
     def key_for(self, *identifiers: bytes | str | float) -> str:
         """Return the key of a bucket by its one name."""
@@ -57,10 +57,20 @@ Rates = tuple[Rate, ...]
 
 
 class Bucket(NamedTuple):
-    """What is counted together, and how much of it is let through; `key` names it."""
+    """What is counted together, and how much of it is let through; `key` names it.
+
+    `windows` are the keys of the rates' windows in this process's memory.
+    """
 
     rates: Rates
     key: str
+    windows: tuple[tuple[Rate, str], ...]
+
+    @classmethod
+    def of(cls, rates: Rates, key: str) -> "Bucket":
+        """Return a bucket by its key."""
+        name = _name(FixedWindowRateLimiter, key)
+        return cls(rates, key, tuple((rate, rate.key_for(name)) for rate in rates))
 
 
 _STORAGE_KEYS = (
@@ -116,6 +126,7 @@ class Limits:
         self.token, self.challenge, self.challenge_total = token, challenge, challenge_total
         self._limiter, self._monotonic = limiter, monotonic
         self._storage_down_until = 0.0
+        self._memory: BoundedMemoryStorage | None = None  # if that is what counts
 
     @cached_property
     def _fallback(self) -> RateLimiter:
@@ -124,8 +135,8 @@ class Limits:
     def bucket(self, token_id: bytes, rates: Rates | None, endpoint: str) -> Bucket:
         """Return a token's own bucket, or with `rates` of the view's own one for the endpoint."""
         if rates is None:
-            return Bucket(self.token, f"token/{token_id.hex()}")
-        return Bucket(rates, f"view/{token_id.hex()}/{endpoint}")
+            return Bucket.of(self.token, f"token/{token_id.hex()}")
+        return Bucket.of(rates, f"view/{token_id.hex()}/{endpoint}")
 
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token in its bucket."""
@@ -133,7 +144,12 @@ class Limits:
 
     def count(self, bucket: Bucket) -> int:
         """Count a request in a bucket."""
-        return self._hit(*bucket)
+        if (memory := self._memory) is None:
+            return self._hit(bucket.rates, bucket.key)
+        for rate, window in bucket.windows:  # as `_wait` does, with five calls less
+            if memory.count(window, rate.seconds) > rate.amount:
+                return _until_free(self._limiter(), bucket.rates, rate, bucket.key)
+        return 0
 
     def admit_challenge(self, address: str | None) -> int:
         """Count a challenge against its address, and against the total over all.
@@ -167,11 +183,20 @@ class Limits:
         local = isinstance(limiter.storage, BoundedMemoryStorage | limits.storage.MemoryStorage)
         return None if local else type(limiter.storage).__name__
 
+    def _reach(self) -> RateLimiter:
+        """Return what counts, and see whether that is this process's memory, which cannot fail."""
+        limiter = self._limiter()
+        if type(limiter) is FixedWindowRateLimiter and isinstance(
+            limiter.storage, BoundedMemoryStorage
+        ):
+            self._memory = limiter.storage
+        return limiter
+
     def _hit(self, rates: Rates, key: str, *, share: int = 1, count: bool = True) -> int:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                return _wait(self._limiter(), rates, key, count)
+                return _wait(self._reach(), rates, key, count)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
                 self._storage_down_until = now + _RETRY_STORAGE_AFTER
@@ -238,12 +263,22 @@ def _default(config: Mapping[str, Any]) -> str:
 
 def _wait(limiter: RateLimiter, rates: Rates, key: str, count: bool) -> int:
     """Count in each rate's window, the shortest first, up to the first that is full."""
-    # Strategies store what others cannot read, so each has keys of its own.
-    name = f"l402/{limiter.__class__.__name__}/{key}"
+    name = _name(type(limiter), key)
     ask = limiter.hit if count else limiter.test
     for rate in rates:
         if not ask(rate, name):
-            full = [each for each in rates if each is rate or not limiter.test(each, name)]
-            reset = max(limiter.get_window_stats(each, name).reset_time for each in full)
-            return max(1, math.ceil(reset - time.time()))
+            return _until_free(limiter, rates, rate, key)
     return 0
+
+
+def _until_free(limiter: RateLimiter, rates: Rates, full: Rate, key: str) -> int:
+    """Return the seconds until every window of a bucket lets somebody in; `full` is one that is."""
+    name = _name(type(limiter), key)
+    shut = [rate for rate in rates if rate is full or not limiter.test(rate, name)]
+    reset = max(limiter.get_window_stats(rate, name).reset_time for rate in shut)
+    return max(1, math.ceil(reset - time.time()))
+
+
+def _name(strategy: type[RateLimiter], key: str) -> str:
+    # Strategies store what others cannot read, so each has keys of its own.
+    return f"l402/{strategy.__name__}/{key}"

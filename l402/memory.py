@@ -12,6 +12,7 @@ from limits.storage import Storage
 from l402.forks import in_child
 
 SCHEME = "l402-memory"
+_NONE = 0, 0.0
 
 
 class BoundedMemoryStorage(Storage):
@@ -36,27 +37,32 @@ class BoundedMemoryStorage(Storage):
         """What this storage may raise: nothing of its own."""
         return MemoryError
 
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count in the window of `key`, which begins now if there is none, for `expiry` seconds."""
+    def count(self, key: str, seconds: float, amount: int = 1) -> int:
+        """Count in the window of `key`, which begins now if there is none, for `seconds`."""
         now = time.time()
         with self._lock:
-            count, ends = self._windows.get(key, (0, 0.0))
+            count, ends = self._windows.get(key, _NONE)
             if ends <= now:
                 self._windows.pop(key, None)  # so that it counts as the newest
-                count, ends = 0, now + expiry
+                count, ends = 0, now + seconds
                 if len(self._windows) >= self._size:
                     self._make_room(now)
-            self._windows[key] = count + amount, ends
-            return count + amount
+            count += amount
+            self._windows[key] = count, ends
+            return count
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count as the strategies of `limits` ask for it, which wraps this."""
+        return self.count(key, expiry, amount)
 
     def get(self, key: str) -> int:
         """Return the count in the window of `key`."""
-        count, ends = self._windows.get(key, (0, 0.0))
+        count, ends = self._windows.get(key, _NONE)
         return count if ends > time.time() else 0
 
     def get_expiry(self, key: str) -> float:
         """Return when the window of `key` ends, in unix seconds; now if there is none."""
-        return max(time.time(), self._windows.get(key, (0, 0.0))[1])
+        return max(time.time(), self._windows.get(key, _NONE)[1])
 
     def check(self) -> bool:
         """Tell that it works."""
