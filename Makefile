@@ -12,7 +12,7 @@ help:
 	@echo 'make test-lightning  the tests on a Lightning network of real nodes'
 	@echo 'make test-scale      the tests on several hosts, with pgbouncer, Redis Cluster and a standby (root)'
 	@echo 'make lint            ruff and mypy'
-	@echo 'make bench           the measurements, in four minutes (wrk; PostgreSQL and Redis if there)'
+	@echo 'make bench           the measurements, in six minutes (wrk; PostgreSQL and Redis if there)'
 	@echo 'make bench-lightning the measurements on a real node, beside Aperture, built by Go the first time'
 	@echo 'make bench-growth    how costs grow from a thousand rows to ten million (20 GB of disk, half an hour)'
 	@echo 'make clean           remove .venv and whatever was generated'

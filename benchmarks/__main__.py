@@ -33,7 +33,8 @@ from benchmarks.backends import Backend, postgres_and_redis, sqlite
 from benchmarks.results import BASELINE, LATEST, Effort, Row, Run, machine
 from benchmarks.servers import Server
 
-_FULL, _QUICK = Effort(rounds=10, seconds=1), Effort(rounds=3, seconds=1)
+#: A round behind a server differs from the next by a tenth: many rounds bring out the ratio.
+_LONG, _FULL, _QUICK = (Effort(rounds, seconds=1) for rounds in (20, 10, 3))
 _SMALL = (Server("gthread", 1, 4), Server("granian", 1, 4))
 _LARGE = (Server("gthread", 2, 4), Server("granian", 1, 4))
 
@@ -44,7 +45,7 @@ def measure(folder: Path) -> Iterator[Row]:
     yield from imports.rows(_FULL)
     yield from in_process.rows(backend, _FULL)
     yield from in_process.flood(backend)
-    yield from _served(_SMALL, backend, _FULL)
+    yield from _served(_SMALL, backend, _LONG)
     yield from streams.rows(_SMALL[0], backend, _QUICK)
     with postgres_and_redis(folder) as large:
         if large is None:

@@ -9,7 +9,7 @@ from benchmarks.results import BASELINE, HERE, LATEST, Row, Run
 DOCS = HERE.parent / "docs"
 README = HERE.parent / "README.md"
 #: The runs that there are, by the names of their files.
-_RUNS = ("latest", "lightning", "growth", "ablation")
+_RUNS = ("latest", "lightning", "growth", "memory", "ablation")
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _SOLD = ("bare", "pass", "credit", "first presentation", "challenge")
 

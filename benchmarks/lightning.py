@@ -23,27 +23,29 @@ from benchmarks.results import Row, ratio
 from benchmarks.servers import Server
 from benchmarks.shop import create_app, paid_token
 
-_ROUNDS, _SECONDS, _SATS = 5, 3, 10
+_ROUNDS, _SECONDS, _SATS = 9, 2, 10
 #: The servers that sell challenges, and how many calls of the node each process makes at a time.
 _ONE, _TWO = Server("gthread", 1, 8), Server("gthread", 2, 8)
 _CONCURRENCY = 8
-_REPEATS = Server("gthread", 1, 4)
+#: Those that serve paid repeats; Aperture has the cores that they leave it.
+_REPEATS = (Server("gthread", 1, 4), Server("gthread", 2, 4), Server("granian", 1, 4))
 
 
 def rows(folder: Path) -> Iterator[Row]:
     """Yield rates, 99th percentiles and the medians of the rounds' ratios."""
     with network(folder / "network") as running:
         backend = sqlite(folder)
-        yield from _repeats(folder, running, backend)
+        for server in _REPEATS:
+            yield from _repeats(server, folder, running, backend)
         yield from _challenges(folder, running, backend)
 
 
-def _repeats(folder: Path, running: Network, backend: Backend) -> Iterator[Row]:
-    setting = f"paid repeats, {_REPEATS.name}"
+def _repeats(server: Server, folder: Path, running: Network, backend: Backend) -> Iterator[Row]:
+    setting = f"paid repeats, {server.name}"
     holder = paid_token(create_app(backend))
-    with _REPEATS.serve(backend) as app:
+    with server.serve(backend) as app:
         place = app.removeprefix("http://")
-        with aperture(folder / "repeats", running.bob, place, _SATS) as proxy:
+        with aperture(folder / server.name, running.bob, place, _SATS) as proxy:
             bought = buy(f"{proxy}/bare", running.alice)
             found = in_turn(_ROUNDS, {
                 "bare": lambda: ask(f"{app}/bare", _SECONDS),

@@ -34,11 +34,16 @@ def present(url: str, seconds: int, tokens: Sequence[str]) -> Load:
 
 
 def in_turn(rounds: int, slices: dict[str, Callable[[], Load]]) -> dict[str, list[Load]]:
-    """Measure each slice once a round, so that the machine's moods meet all of them."""
+    """Measure each slice once a round, so that the machine's moods meet all of them.
+
+    Each round goes the other way round: none always comes behind the same one.
+    """
     found: dict[str, list[Load]] = {name: [] for name in slices}
+    order = list(slices)
     for _ in range(rounds):
-        for name, measure in slices.items():
-            found[name].append(measure())
+        for name in order:
+            found[name].append(slices[name]())
+        order.reverse()
     return found
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from l402.forks import in_child
 
+_NONE = 0, 0.0
+
 
 class Rate(NamedTuple):
     """So many requests in so many seconds; the strategies of `limits` take it for theirs."""
@@ -53,26 +55,27 @@ class FixedWindows:
 
     def test(self, rate: Rate, name: str) -> bool:
         """Tell whether the next one would be within the rate."""
-        count, ends = self._windows.get(rate.key_for(name), (0, 0.0))
+        count, ends = self._windows.get(rate.key_for(name), _NONE)
         return ends <= time.time() or count < rate.amount
 
     def get_window_stats(self, rate: Rate, name: str) -> Window:
         """Return when a bucket's window ends."""
-        _, ends = self._windows.get(rate.key_for(name), (0, 0.0))
+        _, ends = self._windows.get(rate.key_for(name), _NONE)
         return Window(max(time.time(), ends))
 
     def count(self, key: str, seconds: float) -> int:
         """Count in the window of `key`, which begins now if there is none, for `seconds`."""
         now = time.time()
         with self._lock:
-            count, ends = self._windows.get(key, (0, 0.0))
+            count, ends = self._windows.get(key, _NONE)
             if ends <= now:
                 self._windows.pop(key, None)  # so that it counts as the newest
                 count, ends = 0, now + seconds
                 if len(self._windows) >= self._size:
                     self._make_room(now)
-            self._windows[key] = count + 1, ends
-            return count + 1
+            count += 1
+            self._windows[key] = count, ends
+            return count
 
     def _make_room(self, now: float) -> None:
         live = [(key, window) for key, window in self._windows.items() if window[1] > now]

@@ -10,7 +10,7 @@ from werkzeug.local import LocalProxy
 from l402.metering import Tally
 from l402.protocol.token import Token
 
-_KEY, _CLAIMED = "l402.payment", "l402.claimed"
+_KEY = "l402.payment"
 
 
 @dataclass(slots=True)
@@ -70,12 +70,12 @@ def claim(asked: Request) -> None:
 
     :raises RuntimeError: another one does: a view calls a view, or a price or ``validate`` does
     """
-    if _CLAIMED in asked.environ:
+    if _KEY in asked.environ:
         raise RuntimeError(
             "a view under @paywall calls another one: one request is sold once; let both call a"
             " plain function"
         )
-    asked.environ[_CLAIMED] = True
+    asked.environ[_KEY] = None
 
 
 def bind(asked: Request, payment: CurrentPayment) -> None:
@@ -85,13 +85,16 @@ def bind(asked: Request, payment: CurrentPayment) -> None:
 
 def _current() -> CurrentPayment:
     try:  # a stream may come here for every word: nothing is asked twice
-        return cast(CurrentPayment, request.environ[_KEY])
+        payment = request.environ[_KEY]
     except (RuntimeError, KeyError):
+        payment = None
+    if payment is None:
         raise RuntimeError(
             "current_payment is only there while a view under @paywall runs; in a streaming"
             " response, wrap the generator in flask.stream_with_context, or bind what it needs"
             " before, such as charge = current_payment.charge"
-        ) from None
+        )
+    return cast(CurrentPayment, payment)
 
 
 #: The payment that opened the current request; a `CurrentPayment`.

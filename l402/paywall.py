@@ -29,6 +29,7 @@ from l402.terms import Terms
 from l402.validation import Rejection
 
 _log = logging.getLogger("l402")
+_SET_BY_VIEWS = frozenset(("vary", "cache-control", "www-authenticate"))
 
 P = ParamSpec("P")
 
@@ -181,7 +182,7 @@ def _served(
 ) -> Response:
     """Run the view; what happened, and whether it is charged, is decided where it returns."""
     try:
-        if payment and signals.admitted.receivers:
+        if signals.admitted.receivers and payment:
             signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
         response = _private(gate, _response(gate.sender, view))
         charged = terms.charges(response.status_code)
@@ -229,16 +230,18 @@ def _private(gate: Gate, response: Response) -> Response:
     A host's later ``after_request`` can undo this.
     """
     headers = response.headers
-    present = {name.lower() for name, _ in headers}  # one pass: each look-up would be another
-    if "vary" in present:
-        response.vary.add("Authorization")
-    else:
-        headers.add("Vary", "Authorization")
-    if "www-authenticate" in present:  # some clients would pay again
-        del headers["WWW-Authenticate"]
-    if "cache-control" not in present:
-        headers.add("Cache-Control", "private")
-        return response
+    for name, _ in headers:
+        if name.lower() in _SET_BY_VIEWS:
+            return _kept_private(gate, response)
+    headers.add("Vary", "Authorization")
+    headers.add("Cache-Control", "private")
+    return response
+
+
+def _kept_private(gate: Gate, response: Response) -> Response:
+    """Do so for an answer on which the view set one of the headers itself."""
+    response.vary.add("Authorization")
+    response.headers.remove("WWW-Authenticate")  # some clients would pay again
     control = response.cache_control
     if control.private != "*" and not control.no_store:  # private="field" lets caches store
         if gate.sender.debug and (control.public or control.s_maxage or control.must_revalidate):

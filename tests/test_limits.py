@@ -286,3 +286,25 @@ def test_a_flood_of_addresses_cannot_reset_the_total():
         not limits.admit_challenge(f"2001:db8:{n >> 16:x}:{n & 65535:x}::1") for n in range(70_000)
     )
     assert admitted == 100
+
+
+@pytest.mark.parametrize("strategy", ["fixed-window", "moving-window"])
+def test_a_bucket_that_is_known_counts_with_all_others(strategy):
+    """Whoever counts by a bucket at hand meets the requests that were counted without it."""
+    limits = make_limits(private_limiter({"RATELIMIT_STRATEGY": strategy}, None), token="3/hour")
+    bucket = limits.bucket(TOKEN, None, "quote")
+    assert [limits.count(bucket), limits.admit(TOKEN, None, "quote"), limits.count(bucket)] == [
+        0
+    ] * 3
+    assert 3590 <= limits.count(bucket) <= 3600
+    assert 3590 <= limits.admit(TOKEN, None, "quote") <= 3600
+    assert limits.count(limits.bucket(OTHER, None, "quote")) == 0
+
+
+def test_a_bucket_that_is_known_has_all_its_windows():
+    """The shortest window is asked first, and each that is full says how long it stays so."""
+    limits = make_limits(private_limiter({}, None), token="4/hour;2/minute")
+    bucket = limits.bucket(TOKEN, None, "quote")
+    assert [limits.count(bucket) for _ in range(2)] == [0, 0]
+    assert 1 <= limits.count(bucket) <= 60
+    assert limits.admit(TOKEN, None, "quote") <= 60
