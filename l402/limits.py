@@ -63,11 +63,7 @@ class Bucket(NamedTuple):
     key: str
 
 
-_STORAGE_KEYS = (
-    "RATELIMIT_STORAGE_URI",
-    "RATELIMIT_STORAGE_OPTIONS",
-    "RATELIMIT_STRATEGY",
-)
+_STORAGE_KEYS = ("RATELIMIT_STORAGE_URI", "RATELIMIT_STORAGE_OPTIONS", "RATELIMIT_STRATEGY")
 #: A paid request waits no longer than this for its limit, seconds.
 _REDIS_TIMEOUTS = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1}
 
@@ -115,7 +111,7 @@ class Limits:
     ) -> None:
         self.token, self.challenge, self.challenge_total = token, challenge, challenge_total
         self._limiter, self._monotonic = limiter, monotonic
-        self._storage_down_until = 0.0
+        self._storage_down_until = 0.0  # 0 while it counts
 
     @cached_property
     def _fallback(self) -> RateLimiter:
@@ -171,14 +167,18 @@ class Limits:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                return _wait(self._limiter(), rates, key, count)
+                wait = _wait(self._limiter(), rates, key, count)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
+                if not self._storage_down_until:
+                    told = "the rate limits' storage failed (%s): each process counts for itself"
+                    _log.warning(told, type(error).__name__)
                 self._storage_down_until = now + _RETRY_STORAGE_AFTER
-                _log.warning(
-                    "the rate limits' storage failed (%s): each process counts for itself",
-                    type(error).__name__,
-                )
+            else:
+                if 0 < self._storage_down_until <= now:  # asked since it failed
+                    _log.warning("the rate limits' storage counts again")
+                    self._storage_down_until = 0.0
+                return wait
         shared = tuple(Rate(rate, share) for rate in rates)
         return _wait(self._fallback, shared, key, count)
 
