@@ -27,6 +27,7 @@ from l402.store.replies import Answer, Call, Conflict, Reply
 
 _log = logging.getLogger("l402.store")
 
+Outcome = Reserved | Short | Reply | Conflict
 _MOST_GIVEN_BACK = 20  # of one account's, in the time of one request
 
 
@@ -46,9 +47,7 @@ class Uses:
         self._reserved_lately = False
         self._reserves = False  # whether it ever did
 
-    def reserve(
-        self, order: Order, now: datetime, call: Call | None = None
-    ) -> Reserved | Short | Reply | Conflict:
+    def reserve(self, order: Order, now: datetime, call: Call | None = None) -> Outcome:
         """Set the price of a call aside, if the balance has it at `now`.
 
         With `call`, what is known under its key comes first, whatever the balance: the answer
@@ -57,7 +56,7 @@ class Uses:
         :raises StoreError: if it could not be reserved; what may have been is given back
         """
         self._held[order.use_id] = (call, now) if call else None
-        outcome: Reserved | Short | Reply | Conflict | None = None
+        outcome: Outcome | None = None
         try:
             outcome = self._reserve(order, now, call)
             stuck = isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS
@@ -91,7 +90,6 @@ class Uses:
 
         :raises StoreError: if it could not be, or the use was given back meanwhile
         """
-
         self.db.run(partial(meters.charge, self.db, use_id.hex(), msat))
 
     def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
@@ -138,7 +136,7 @@ class Uses:
         Call it at least every `leases.RENEW` seconds. It also gives back the uses of this process
         that no request of it holds any more, because the store did not tell what became of them.
 
-        :raises StoreError: if the store does not answer
+        :raises StoreError: if the store does not answer, or one of them could not be given back
         """
         if self._held or self._reserved_lately:
             self._reserved_lately = False
@@ -148,9 +146,10 @@ class Uses:
         if self._reserves:
             # In this order: what is reserved after the look is not seen, what was before is held.
             own = self.db.fetch(leases.OWN, {"process": self._lease.process})
-            for row in own:
-                if bytes.fromhex(row.use_id) not in self._held:
-                    self.db.run(partial(self._give_back, row.use_id))
+            unheld = [row for row in own if bytes.fromhex(row.use_id) not in self._held]
+            _, failed = self._sweep(unheld, lapsed=False)
+            if failed:
+                raise failed
             self._unsure = False
 
     def recover(self, limit: int = 100) -> int:
@@ -158,7 +157,10 @@ class Uses:
 
         :raises StoreError: if the store does not answer
         """
-        given_back = self._sweep(self.db.fetch(leases.LAPSED, {"most": limit}))
+        lapsed = self.db.fetch(leases.LAPSED, {"most": limit})
+        given_back, failed = self._sweep(lapsed, lapsed=True)
+        if failed:
+            _log.warning("a use of a silent process could not be given back: %s", failed)
         if gone := [row.process for row in self.db.fetch(leases.GONE)]:
             self.db.run(partial(leases.end, self.db, gone))
         return given_back
@@ -167,12 +169,10 @@ class Uses:
         """Tell whether this process has uses in flight."""
         return bool(self._held) or self._unsure
 
-    def _reserve(
-        self, order: Order, now: datetime, call: Call | None
-    ) -> Reserved | Short | Reply | Conflict:
+    def _reserve(self, order: Order, now: datetime, call: Call | None) -> Outcome:
         tries, values = 0, steps.asked(order, self._lease.process, now)
 
-        def once() -> Reserved | Short | Reply | Conflict:
+        def once() -> Outcome:
             nonlocal tries
             tries += 1
             held = self._held_already(values) if tries > 1 else None
@@ -203,7 +203,7 @@ class Uses:
 
     def _hold(
         self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
-    ) -> Reserved | Short | Reply | Conflict:
+    ) -> Outcome:
         """Make the use, or say what there is instead; the caller undoes the rest then."""
         account, now = Account(values["token"], order.service), values["now"]
         # The key first: a repeat that comes while the last unit is held is in progress, not short.
@@ -223,18 +223,20 @@ class Uses:
     def _unblock(self, token_id: str) -> int:
         """Give back what dead processes hold of an account, before their uses are swept up."""
         mine = {"token": token_id, "most": _MOST_GIVEN_BACK}
-        return self._sweep(self.db.fetch(leases.LAPSED_OF, mine))
+        return self._sweep(self.db.fetch(leases.LAPSED_OF, mine), lapsed=True)[0]
 
-    def _sweep(self, lapsed: Sequence[Row[Any]]) -> int:
-        """Give each back in a transaction of its own, so that no two wait for each other."""
-        given_back = 0
-        for row in lapsed:
+    def _sweep(self, uses: Sequence[Row[Any]], *, lapsed: bool) -> tuple[int, StoreError | None]:
+        """Give each back by itself, so that no two wait; tell how many were, and a failure."""
+        given_back, failed, end = 0, None, time.monotonic() + leases.RENEW
+        for row in uses:
             try:
-                balance = self.db.run(partial(self._give_back, row.use_id, lapsed=True))
+                balance = self.db.run(partial(self._give_back, row.use_id, lapsed=lapsed))
                 given_back += balance is not None
             except StoreError as error:  # one account's damaged books must not stop the others'
-                _log.warning("a use of a silent process could not be given back: %s", error)
-        return given_back
+                failed = error
+                if time.monotonic() >= end:
+                    break
+        return given_back, failed
 
     @contextmanager
     def _resolving(self, use_id: bytes) -> Iterator[None]:
