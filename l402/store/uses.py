@@ -14,20 +14,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from l402.errors import StoreError
 from l402.forks import in_child
-from l402.store import balances, leases, meters, replies, settlement, steps
+from l402.store import leases, meters, replies, settlement, steps
 from l402.store.engine import Database
-from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
-from l402.store.replies import Answer, Call, Conflict, Reply
+from l402.store.replies import Answer, Call, Conflict
+from l402.store.reservations import Outcome, Reservation
 
 _log = logging.getLogger("l402.store")
 
-Outcome = Reserved | Short | Reply | Conflict
 _MOST_GIVEN_BACK = 20  # of one account's, in the time of one request
 
 
@@ -170,50 +169,8 @@ class Uses:
         return bool(self._held) or self._unsure
 
     def _reserve(self, order: Order, now: datetime, call: Call | None) -> Outcome:
-        tries, values = 0, steps.asked(order, self._lease.process, now)
-
-        def once() -> Outcome:
-            nonlocal tries
-            tries += 1
-            held = self._held_already(values) if tries > 1 else None
-            if held is None and usual:
-                # If a crash of the server undoes it, `take` finds nothing: the call is not served.
-                held = self.db.alone(steps.RESERVE, values, may_be_lost=True)
-            if held is not None:
-                return Reserved(order.use_id, held.balance, held.ends_at)
-            with self.db.write() as connection:
-                outcome = self._hold(connection, order, values, call)
-                if not isinstance(outcome, Reserved):
-                    connection.rollback()
-                elif begun is not None:
-                    self._lease.write(connection)
-            return outcome
-
         self._reserved_lately = self._reserves = True
-        begun = time.monotonic() if self._lease.due() else None
-        usual = begun is None and call is None
-        outcome = self.db.run(once)
-        if begun is not None and isinstance(outcome, Reserved):
-            self._lease.note(begun)
-        return outcome
-
-    def _held_already(self, values: dict[str, Any]) -> Any:
-        with self.db.read() as connection:
-            return connection.execute(steps.HELD, values).first()
-
-    def _hold(
-        self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
-    ) -> Outcome:
-        """Make the use, or say what there is instead; the caller undoes the rest then."""
-        account, now = Account(values["token"], order.service), values["now"]
-        # The key first: a repeat that comes while the last unit is held is in progress, not short.
-        if call and (known := replies.claim(connection, call, *account, values["own"], now)):
-            return known
-        held = steps.RESERVE.run(connection, values)
-        if held is not None:
-            return Reserved(order.use_id, held.balance, held.ends_at)
-        row = balances.look(connection, account)
-        return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
+        return Reservation(self.db, self._lease, order, now, call).make()
 
     def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
         step = steps.GIVE_BACK_LAPSED if lapsed else steps.GIVE_BACK
