@@ -208,6 +208,26 @@ def test_storage_back(caplog):
     assert len(caplog.records) == 3
 
 
+def test_a_late_answer_of_a_dead_storage(caplog):
+    """An answer to what was asked before the storage failed does not say that it is back."""
+    storage = FailingStorage()
+    storage.down = True
+    firsts = iter([True])
+
+    def reach():
+        if next(firsts, False):
+            limits.admit(OTHER, None, "quote")  # meanwhile another one fails
+            storage.down = False
+        return storage()
+
+    limits = make_limits(reach, monotonic=Clock())
+    assert limits.admit(TOKEN, None, "quote") == 0
+    asked = storage.asked
+    limits.admit(TOKEN, None, "quote")
+    assert storage.asked == asked
+    assert len(caplog.records) == 1
+
+
 def test_set_up_starts_no_thread():
     """Until the first request nothing runs: a thread would not live through a fork."""
     before = set(threading.enumerate())
