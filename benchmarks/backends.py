@@ -50,12 +50,7 @@ def postgres_and_redis(folder: Path) -> Iterator[Backend | None]:
     from support.postgres import PostgresServer
     from support.redis_servers import Redis, running
 
-    server = PostgresServer()
-    try:
-        server.create()
-        with running(Redis(folder / "redis")) as redis:
-            backend = Backend("Postgres + Redis", server.fresh(), redis.uri)
-            migrate.upgrade(backend.database)
-            yield backend
-    finally:
-        server.remove()
+    with PostgresServer.running() as server, running(Redis(folder / "redis")) as redis:
+        backend = Backend("Postgres + Redis", server.fresh(), redis.uri)
+        migrate.upgrade(backend.database)
+        yield backend

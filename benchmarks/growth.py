@@ -47,18 +47,8 @@ def rows(folder: Path) -> Iterator[Row]:
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
         print("left out: PostgreSQL is not installed")
         return
-    with _postgres() as server:
+    with PostgresServer.running(durable=True) as server:
         yield from _measured("Postgres", {size: server.fresh() for size in sizes})
-
-
-@contextmanager
-def _postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer(durable=True)
-    try:
-        server.create()
-        yield server
-    finally:
-        server.remove()
 
 
 def _measured(name: str, urls: Mapping[int, str]) -> Iterator[Row]:

@@ -8,36 +8,27 @@ service.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from flask import Flask
-
-from l402 import signals
+from l402.bookings import Bookings
 from l402.denials import Denial, Reason
-from l402.errors import NodeError, StoreError
+from l402.errors import StoreError
 from l402.metering import Meter
-from l402.nodes.base import Settlement
-from l402.nodes.desk import NodeDesk
 from l402.payment import CurrentPayment
 from l402.protocol.token import CREDIT, Grant, Token
 from l402.store import Store
 from l402.store.orders import Order, Short, new_use_id
 from l402.store.payments import Sale
 from l402.store.replies import Answer, Call, Conflict, Reply
-from l402.sync import Sync
 from l402.terms import Terms
 from l402.validation import Rejection
 
 _log = logging.getLogger("l402.accounts")
 
 _RETRY_STORE = 2  # seconds, for Retry-After
-_RETRY_UNSETTLED = 3
 _RETRY_IN_PROGRESS = 1
-#: How often, and how far apart, a payment in flight is asked for before the caller is told to wait.
-_SETTLEMENT_TRIES, _SETTLEMENT_PAUSE = 4, 0.25
 
 #: What came of a request: admitted, answered before, refused, or rejected by the view's own check.
 Outcome = CurrentPayment | Reply | Denial | Rejection
@@ -54,26 +45,11 @@ _CONFLICTS = {
 REPEATED = frozenset(denial.reason for denial in _CONFLICTS.values())
 
 
-def sale(shown: Token) -> Sale:
-    """Return what the record keeps of a token: only what we signed."""
-    return Sale(shown.payment_hash, shown.token_id, **shown.grant._asdict())
-
-
 class Accounts:
     """The record of what was bought, as the gate asks it."""
 
-    def __init__(
-        self,
-        *,
-        sender: Flask,
-        store: Store,
-        sync: Sync,
-        desk: NodeDesk,
-        strict: bool,
-        clock: Callable[[], float],
-    ) -> None:
-        self.sender, self.store, self.sync, self.desk = sender, store, sync, desk
-        self.strict, self.clock = strict, clock
+    def __init__(self, store: Store, bookings: Bookings, clock: Callable[[], float]) -> None:
+        self.store, self.bookings, self.clock = store, bookings, clock
 
     def open(
         self,
@@ -95,7 +71,7 @@ class Accounts:
             if terms.kind == CREDIT:
                 return self._draw(shown, terms, msat, now, call)
             if not refusal:
-                return self._recorded(shown) or _passed(shown, shown.grant)
+                return self.bookings.refusal(shown) or _passed(shown, shown.grant)
             return self._open_by_another(shown, terms, msat, now, refusal)
         except StoreError as error:
             _log.debug("a valid token met a store that does not answer: %s", error)
@@ -152,7 +128,7 @@ class Accounts:
         """Look for a pass of the same account that covers what the token's own does not."""
         if shown.grant.ledger != self.store.ledger.id():
             return Denial(refusal)
-        if refused := self._recorded(shown):
+        if refused := self.bookings.refusal(shown):
             return refused
         for refresh in (False, True):
             if refresh:
@@ -202,59 +178,13 @@ class Accounts:
         """Return why a token may not draw on credit, whatever is left of it."""
         if shown.grant.ledger != self.store.ledger.id():
             return Denial(Reason.WRONG_LEDGER)
-        if refused := self._recorded(shown):
+        if refused := self.bookings.refusal(shown):
             return refused
         # Another payment than this token's own brought the credit; it may be revoked by itself.
         own = not terms.refusal(shown.grant, 0, now)
         if not own and self.store.credits.revoked(shown.token_id, terms.service):
             return Denial(Reason.REVOKED)
         return None
-
-    def _recorded(self, shown: Token) -> Denial | None:
-        """See that a token's payment is booked and not revoked; return a refusal if not."""
-        self.sync.require_fresh(grace=shown.booked)
-        return None if shown.booked else self._book(shown)
-
-    def _book(self, shown: Token) -> Denial | None:
-        """Write a payment into the record, once; return why the token is refused all the same."""
-        if self.strict and not self.store.payments.recorded(shown.payment_hash):
-            refused = self._unsettled(shown.payment_hash)
-            if refused:
-                return refused
-        now = datetime.fromtimestamp(self.clock(), UTC)
-        standing = self.store.payments.admit(sale(shown), now, now if self.strict else None)
-        if standing.foreign:
-            self.store.ledger.forget()  # what is behind the URL may be another record by now
-            return Denial(Reason.WRONG_LEDGER)
-        if standing.revoked:
-            return Denial(Reason.REVOKED)
-        if standing.late:
-            return Denial(Reason.EXPIRED)
-        shown.booked = True
-        if standing.first:
-            signals.first_paid.send(
-                self.sender,
-                token_id=shown.token_id.hex(),
-                payment_hash=shown.payment_hash.hex(),
-                msat=shown.grant.msat,
-            )
-        return None
-
-    def _unsettled(self, payment_hash: bytes) -> Denial | None:
-        """Ask the node for the payment (strict verification); one in flight gets a short while."""
-        wait = Denial(Reason.UNSETTLED, retry_after=_RETRY_UNSETTLED)
-        for attempt in range(_SETTLEMENT_TRIES):
-            if attempt:
-                time.sleep(_SETTLEMENT_PAUSE)
-            try:
-                settlement = self.desk.look_up(payment_hash)
-            except NodeError:
-                return wait
-            if settlement is Settlement.SETTLED:
-                return None
-            if settlement in (Settlement.GONE, Settlement.UNDERPAID):
-                return Denial(Reason.UNPAID)
-        return wait
 
 
 def _passed(shown: Token, grant: Grant) -> CurrentPayment:

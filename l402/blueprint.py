@@ -5,8 +5,9 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, jsonify, request
 
-from l402.accounts import UNRECORDED, sale
+from l402.accounts import UNRECORDED
 from l402.addresses import is_loopback
+from l402.bookings import sale
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed, NodeError, StoreError
 from l402.gate import Gate

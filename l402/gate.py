@@ -19,6 +19,7 @@ from flask import Flask, Response
 
 from l402 import routes
 from l402.accounts import REPEATED, UNRECORDED, Accounts, Outcome
+from l402.bookings import Bookings
 from l402.denials import Denial, Reason
 from l402.errors import CreditExhausted, Invalid, Malformed, RateError
 from l402.holders import Holders
@@ -68,7 +69,7 @@ class Gate:
         self.desk, self.store, self.limits, self.clock = desk, store, limits, clock
         self.prices, self.holders = prices, Holders(keys, limits, prices)
         self.sync = Sync(store, self.holders.forget, prices.learn, grace)
-        self.accounts = Accounts(
+        self.bookings = Bookings(
             sender=sender,
             store=store,
             sync=self.sync,
@@ -76,6 +77,7 @@ class Gate:
             strict=defaults.strict,
             clock=clock,
         )
+        self.accounts = Accounts(store, self.bookings, clock)
         self.issuer = Issuer(
             sender=sender,
             keys=keys,

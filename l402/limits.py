@@ -89,7 +89,7 @@ class Limits:
     ) -> None:
         self.token, self.challenge, self.challenge_total = token, challenge, challenge_total
         self._limiter, self._monotonic = limiter, monotonic
-        self._storage_down_until = 0.0
+        self._storage_down_until = 0.0  # 0 while it counts
         self._memory: FixedWindows | None = None  # if that is what counts
 
     @cached_property
@@ -159,14 +159,18 @@ class Limits:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                return _wait(self._reach(), rates, key, count)
+                wait = _wait(self._reach(), rates, key, count)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
+                if not self._storage_down_until:
+                    told = "the rate limits' storage failed (%s): each process counts for itself"
+                    _log.warning(told, type(error).__name__)
                 self._storage_down_until = now + _RETRY_STORAGE_AFTER
-                _log.warning(
-                    "the rate limits' storage failed (%s): each process counts for itself",
-                    type(error).__name__,
-                )
+            else:
+                if 0 < self._storage_down_until <= now:  # asked since it failed
+                    _log.warning("the rate limits' storage counts again")
+                    self._storage_down_until = 0.0
+                return wait
         shares = tuple(Rate(max(1, rate.amount // share), rate.seconds) for rate in rates)
         return _wait(self._fallback, shares, key, count)
 

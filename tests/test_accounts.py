@@ -344,7 +344,7 @@ def test_strict_asks_once_for_each_payment(
     """With strict verification each payment hash of an account is looked up, once."""
     shop = credit_views(make_app())
     gate = shop.extensions["l402"]
-    gate.accounts.strict = True
+    gate.bookings.strict = True
     asked: list[bytes] = []
 
     def look_up(payment_hash: bytes) -> Settlement:

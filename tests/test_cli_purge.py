@@ -130,7 +130,7 @@ def test_at_the_node(
     monkeypatch.setattr(listing, "ISSUED", int(LONG_AGO))  # when its invoices are paid
     gate = app.extensions["l402"]
     node = ListingNode(gate.keys.derive("simulated node"), clock)
-    gate.desk = gate.issuer.desk = gate.accounts.desk = NodeDesk(node, clock=clock)
+    gate.desk = gate.issuer.desk = gate.bookings.desk = NodeDesk(node, clock=clock)
     for path in ("/quote", "/dear"):
         Sold(app, path)
     node.settle(FlaskClient(app).get("/quote").json["invoice"])

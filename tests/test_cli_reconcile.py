@@ -24,7 +24,7 @@ def node(app: Flask, clock: Clock) -> ListingNode:
     """The app's node, which the app sells through from now on."""
     gate = app.extensions["l402"]
     listing = ListingNode(gate.keys.derive("simulated node"), clock)
-    gate.desk = gate.issuer.desk = gate.accounts.desk = NodeDesk(listing, clock=clock)
+    gate.desk = gate.issuer.desk = gate.bookings.desk = NodeDesk(listing, clock=clock)
     return listing
 
 

@@ -93,7 +93,9 @@ def test_list_goes_on_behind_a_token(app: Flask, run: Callable[..., Result]) -> 
     assert rest["next"] is None
     pages = first["credentials"] + rest["credentials"]
     assert [len(pages), {credential["token_id"] for credential in pages}] == [3, sold]
-    assert run("list", "--after", "a" * 64).exit_code == 3
+    unknown = run("list", "--after", "a" * 64)
+    assert unknown.exit_code == 3
+    assert unknown.output == f"Error: --after: no credential {'a' * 64} to go on from\n"
 
 
 @pytest.mark.parametrize(

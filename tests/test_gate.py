@@ -317,7 +317,7 @@ def test_strict_asks_the_node_once_per_payment(
 ) -> None:
     """Strict: settled opens and is remembered, in flight waits, unknown or underpaid is offered."""
     gate = app.extensions["l402"]
-    gate.accounts.strict = True
+    gate.bookings.strict = True
     asked: list[bytes] = []
 
     def look_up(payment_hash: bytes) -> Settlement:
@@ -328,7 +328,7 @@ def test_strict_asks_the_node_once_per_payment(
         return answer
 
     monkeypatch.setattr(gate.desk, "look_up", look_up)
-    monkeypatch.setattr("l402.accounts._SETTLEMENT_PAUSE", 0)
+    monkeypatch.setattr("l402.bookings._SETTLEMENT_PAUSE", 0)
     client = app.test_client()
     response = client.get("/quote")
     assert response.status_code == status

@@ -181,7 +181,10 @@ def test_small_limits_while_the_storage_is_down():
 
 
 def test_storage_back(caplog):
-    """A dead storage is asked once a second and no more; when it is back it counts again."""
+    """A dead storage is asked once a second and no more; when it is back it counts again.
+
+    Each is said once, however long the storage was away.
+    """
     storage, clock = FailingStorage(), Clock()
     limits = make_limits(storage, monotonic=clock)
     assert limits.admit(TOKEN, None, "quote") == 0
@@ -190,13 +193,41 @@ def test_storage_back(caplog):
     for _ in range(10):
         limits.admit(TOKEN, None, "quote")
     assert storage.asked == 1
+    clock.advance(1.1)
+    limits.admit(OTHER, None, "quote")
+    assert storage.asked == 2
     assert len(caplog.records) == 1
     storage.down = False
     clock.advance(0.9)
     limits.admit(OTHER, None, "quote")
-    assert storage.asked == 1
+    assert storage.asked == 2
     clock.advance(0.2)
     assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 2  # one was counted before
+    assert [each.getMessage() for each in caplog.records][1:] == [
+        "the rate limits' storage counts again"
+    ]
+    storage.down = True
+    limits.admit(TOKEN, None, "quote")
+    assert len(caplog.records) == 3
+
+
+def test_a_late_answer_of_a_dead_storage(caplog):
+    """An answer to what was asked before the storage failed does not say that it is back."""
+    storage = FailingStorage()
+    storage.down = True
+    firsts = iter([True])
+
+    def reach():
+        if next(firsts, False):
+            limits.admit(OTHER, None, "quote")  # meanwhile another one fails
+            storage.down = False
+        return storage()
+
+    limits = make_limits(reach, monotonic=Clock())
+    assert limits.admit(TOKEN, None, "quote") == 0
+    asked = storage.asked
+    limits.admit(TOKEN, None, "quote")
+    assert storage.asked == asked
     assert len(caplog.records) == 1
 
 

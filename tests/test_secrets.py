@@ -15,7 +15,7 @@ from support.http_servers import Certificate, Server, http_answer, serving
 from support.postgres import free_port
 from test_gate import CHALLENGE, ask, buy
 
-from l402.accounts import sale
+from l402.bookings import sale
 from l402.errors import L402Error
 from l402.payment import CurrentPayment
 from l402.protocol import authorization, token

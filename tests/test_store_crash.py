@@ -30,12 +30,8 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A server that really waits for the disk, where it says so."""
-    server = PostgresServer(durable=True)
-    try:
-        server.create()
+    with PostgresServer.running(durable=True) as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

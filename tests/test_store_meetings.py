@@ -13,18 +13,22 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text, update
 from support.books import damage
-from support.sales import NOW, credit, order, token_id
+from support.postgres import PostgresServer
+from support.sales import ISSUED, NOW, credit, order, token_id
+from support.wires import Wire
 
 from l402.errors import StoreUnavailable
 from l402.store import Store, balances, ledger, meters, migrate, steps
 from l402.store.audit import Audit, Difference
 from l402.store.ledger import Account
-from l402.store.orders import Order
+from l402.store.orders import Order, Reserved
+from l402.store.replies import Call
 from l402.store.tables import lease
 
 pytest_plugins = ["support.databases"]
 pytestmark = pytest.mark.postgres
 
+END = datetime.fromtimestamp(ISSUED + 4200, UTC)
 SERIALIZABLE = "?options=-c%20default_transaction_isolation%3Dserializable"
 _WAITING = text(
     "SELECT pid FROM pg_stat_activity"
@@ -149,6 +153,55 @@ def outcome(store: Store, number: int, first: str, then: str, *, meets: bool) ->
                 pass
         result = job.result(20) if job else act()
     return result, became(store, number)
+
+
+@pytest.fixture(params=["", SERIALIZABLE], ids=["read committed", "serializable"])
+def wired(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_url: str
+) -> Iterator[tuple[Store, Wire]]:
+    """A store whose account 1 has 10,000 msat left and a use in flight, and the wire to it."""
+    migrate.upgrade(postgres_url)
+    with Wire(postgres_server.port) as wire:
+        url = postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        with closing(Store(url + request.param)) as store:
+            store.payments.admit(credit(store, msat=11_000), NOW)
+            store.uses.reserve(order(msat=1_000), NOW)
+            yield store, wire
+
+
+@pytest.mark.parametrize("msat", [2_000, 10_000])
+def test_two_tries_of_one_reservation(
+    wired: tuple[Store, Wire], postgres_url: str, msat: int
+) -> None:
+    """A call whose connection broke is told what its first try, still waiting then, set aside."""
+    store, wire = wired
+    asked = order(msat=msat)
+    with closing(Store(postgres_url)) as other, ThreadPoolExecutor(1) as pool:
+        with other.db.write() as connection:
+            balances.lock(connection, Account(asked.token_id.hex(), asked.service))
+            wire.cut(b"SET LOCAL", after=True)
+            job = pool.submit(store.uses.reserve, asked, NOW)
+            while not job.done() and len(other.db.fetch(_WAITING)) < 2:
+                pass
+        assert job.result(20) == Reserved(asked.use_id, 10_000 - msat, END)
+    assert store.uses.take(asked.use_id) == 10_000 - msat
+
+
+@pytest.mark.parametrize("msat", [2_000, 10_000])
+def test_two_tries_of_a_reservation_with_a_key(
+    wired: tuple[Store, Wire], postgres_url: str, msat: int
+) -> None:
+    """The same holds under an Idempotency-Key, which the first try made the call's own."""
+    store, wire = wired
+    asked = order(msat=msat)
+    with closing(Store(postgres_url)) as other, ThreadPoolExecutor(1) as pool:
+        wire.delay(b"COMMIT\0")
+        job = pool.submit(store.uses.reserve, asked, NOW, Call(b"k" * 32, b"f" * 32))
+        while not job.done() and not other.db.fetch(_WAITING):
+            pass
+        wire.deliver()
+        assert job.result(20) == Reserved(asked.use_id, 10_000 - msat, END)
+    assert store.uses.take(asked.use_id) == 10_000 - msat
 
 
 def test_damaged_books(shop: Store) -> None:

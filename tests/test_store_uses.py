@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 from support import redemptions
+from support.books import damage
 from support.postgres import PostgresServer
 from support.redemptions import PRICE, totals
 from support.sales import ISSUED, NOW, credit, order, token_id
@@ -181,7 +182,7 @@ def test_back_in_time(funded: Store) -> None:
     silence(funded)
     (found,) = funded.db.fetch(leases.LAPSED, {"most": 10})
     funded.uses.renew()
-    assert funded.uses._sweep([found]) == 0
+    assert funded.uses._sweep([found], lapsed=True) == (0, None)
     assert balance(funded) == (8_000, 2_000)
     assert funded.uses.take(asked.use_id) == 8_000
 
@@ -247,6 +248,47 @@ def test_failed_resolution(funded: Store, monkeypatch: pytest.MonkeyPatch) -> No
         assert funded.uses.holds()
     funded.uses.renew()
     assert not funded.uses.holds()
+    assert balance(funded) == (10_000, 0)
+
+
+def test_a_use_that_cannot_be_given_back(funded: Store) -> None:
+    """One account's damaged books are told of, and keep no other's use from going back."""
+    for number in range(1, 6):
+        funded.payments.admit(credit(funded, number), NOW)
+        funded.uses.reserve(asked := order(number), NOW)
+        funded.uses.abandon(asked.use_id)
+    of_the_third = f"WHERE token_id = '{token_id(3).hex()}'"
+    damage(funded, f"UPDATE l402_credit SET reserved = 0 {of_the_third}")
+    silence(funded)
+    with pytest.raises(StoreUnavailable, match="l402_credit_reserved"):
+        funded.uses.renew()
+    assert [balance(funded, number) for number in (1, 2, 4, 5)] == [(10_000, 0)] * 4
+    assert balance(funded, 3) == (8_000, 0)
+    assert funded.uses.holds()
+    damage(funded, f"UPDATE l402_credit SET reserved = 2000 {of_the_third}")
+    funded.uses.renew()
+    assert balance(funded, 3) == (10_000, 0)
+    assert not funded.uses.holds()
+
+
+def test_a_store_that_fails_for_long(funded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that gives back nothing for as long as a lease waits to be renewed leaves off."""
+    for _ in range(5):
+        funded.uses.reserve(asked := order(), NOW)
+        funded.uses.abandon(asked.use_id)
+    tries: list[int] = []
+
+    def fail(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise StoreUnavailable("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "RENEW", 0.0)
+        patch.setattr(funded.db, "alone", fail)
+        with pytest.raises(StoreUnavailable, match="down"):
+            funded.uses.renew()
+    assert len(tries) == 1
+    funded.uses.renew()
     assert balance(funded) == (10_000, 0)
 
 

@@ -111,6 +111,7 @@ class Credentials:
         Each condition that is not None narrows: to a service, to those that give a right at
         `now` or do not, that are revoked or are not, that were first presented `since`.
 
+        :raises ValueError: the record does not hold `after`
         :raises StoreError: if it could not be read
         """
         chosen = select(credential.c.token_id).order_by(*_ORDER).limit(limit)

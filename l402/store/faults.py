@@ -12,9 +12,10 @@ _MISSING = frozenset({"42P01", "42703", "3F000"})  # undefined table, column, sc
 _LOST_A_RACE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 #: A row is gone to which another was to refer: a purge may have taken it.
 _GONE = "23503"
-#: Postgres checks a changed balance as the statement first saw its row, before it waits for whoever
-#: is changing that row; so each of these may have been of no account.
-_CHECKED_EARLY = frozenset({"ck_l402_credit_balance", "ck_l402_credit_reserved"})
+#: These may hold when all of it runs again. Postgres checks a changed balance as the statement saw
+#: its row at first, before it waits for whoever is changing that row; and a use may be there since
+#: an earlier try to make it, whose connection broke, was done all the same.
+_MAY_HOLD = frozenset({"ck_l402_credit_balance", "ck_l402_credit_reserved", "pk_l402_use"})
 _MISSING_ON_SQLITE = ("no such table", "no such column", "has no column named")
 
 
@@ -48,15 +49,15 @@ def told(error: SQLAlchemyError, url: URL) -> StoreError:
     state = getattr(error.orig, "sqlstate", None)
     if state in _MISSING or any(text in str(error.orig) for text in _MISSING_ON_SQLITE):
         return SchemaOutdated(f"{message}: {_UPGRADE}")
-    checked = state == _GONE or _checked_early(error)
+    checked = state == _GONE or _may_hold(error)
     if error.connection_invalidated or state in _LOST_A_RACE or checked:
         return Interrupted(message, lost=error.connection_invalidated, checked=checked)
     return StoreUnavailable(message)
 
 
-def _checked_early(error: DBAPIError) -> bool:
+def _may_hold(error: DBAPIError) -> bool:
     found = getattr(error.orig, "diag", None)  # SQLite's errors have none
-    return getattr(found, "constraint_name", None) in _CHECKED_EARLY
+    return getattr(found, "constraint_name", None) in _MAY_HOLD
 
 
 def _reason(error: SQLAlchemyError, url: URL) -> str:

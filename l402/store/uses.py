@@ -14,16 +14,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from l402.errors import StoreError
 from l402.forks import in_child
-from l402.store import balances, leases, meters, replies, settlement, steps
+from l402.store import leases, meters, replies, settlement, steps
 from l402.store.engine import Database
-from l402.store.ledger import Account
 from l402.store.meters import Extended
 from l402.store.orders import Order, Reserved, Short
-from l402.store.replies import Answer, Call, Conflict, Reply
+from l402.store.replies import Answer, Call, Conflict
+from l402.store.reservations import Outcome, Reservation
 
 _log = logging.getLogger("l402.store")
 
@@ -46,9 +46,7 @@ class Uses:
         self._reserved_lately = False
         self._reserves = False  # whether it ever did
 
-    def reserve(
-        self, order: Order, now: datetime, call: Call | None = None
-    ) -> Reserved | Short | Reply | Conflict:
+    def reserve(self, order: Order, now: datetime, call: Call | None = None) -> Outcome:
         """Set the price of a call aside, if the balance has it at `now`.
 
         With `call`, what is known under its key comes first, whatever the balance: the answer
@@ -57,7 +55,7 @@ class Uses:
         :raises StoreError: if it could not be reserved; what may have been is given back
         """
         self._held[order.use_id] = (call, now) if call else None
-        outcome: Reserved | Short | Reply | Conflict | None = None
+        outcome: Outcome | None = None
         try:
             outcome = self._reserve(order, now, call)
             stuck = isinstance(outcome, Short) or outcome is Conflict.IN_PROGRESS
@@ -91,7 +89,6 @@ class Uses:
 
         :raises StoreError: if it could not be, or the use was given back meanwhile
         """
-
         self.db.run(partial(meters.charge, self.db, use_id.hex(), msat))
 
     def take(self, use_id: bytes, answer: Answer | None = None, msat: int | None = None) -> int:
@@ -138,7 +135,7 @@ class Uses:
         Call it at least every `leases.RENEW` seconds. It also gives back the uses of this process
         that no request of it holds any more, because the store did not tell what became of them.
 
-        :raises StoreError: if the store does not answer
+        :raises StoreError: if the store does not answer, or one of them could not be given back
         """
         if self._held or self._reserved_lately:
             self._reserved_lately = False
@@ -148,9 +145,10 @@ class Uses:
         if self._reserves:
             # In this order: what is reserved after the look is not seen, what was before is held.
             own = self.db.fetch(leases.OWN, {"process": self._lease.process})
-            for row in own:
-                if bytes.fromhex(row.use_id) not in self._held:
-                    self.db.run(partial(self._give_back, row.use_id))
+            unheld = [row for row in own if bytes.fromhex(row.use_id) not in self._held]
+            _, failed = self._sweep(unheld, lapsed=False)
+            if failed:
+                raise failed
             self._unsure = False
 
     def recover(self, limit: int = 100) -> int:
@@ -158,7 +156,10 @@ class Uses:
 
         :raises StoreError: if the store does not answer
         """
-        given_back = self._sweep(self.db.fetch(leases.LAPSED, {"most": limit}))
+        lapsed = self.db.fetch(leases.LAPSED, {"most": limit})
+        given_back, failed = self._sweep(lapsed, lapsed=True)
+        if failed:
+            _log.warning("a use of a silent process could not be given back: %s", failed)
         if gone := [row.process for row in self.db.fetch(leases.GONE)]:
             self.db.run(partial(leases.end, self.db, gone))
         return given_back
@@ -167,53 +168,9 @@ class Uses:
         """Tell whether this process has uses in flight."""
         return bool(self._held) or self._unsure
 
-    def _reserve(
-        self, order: Order, now: datetime, call: Call | None
-    ) -> Reserved | Short | Reply | Conflict:
-        tries, values = 0, steps.asked(order, self._lease.process, now)
-
-        def once() -> Reserved | Short | Reply | Conflict:
-            nonlocal tries
-            tries += 1
-            held = self._held_already(values) if tries > 1 else None
-            if held is None and usual:
-                # If a crash of the server undoes it, `take` finds nothing: the call is not served.
-                held = self.db.alone(steps.RESERVE, values, may_be_lost=True)
-            if held is not None:
-                return Reserved(order.use_id, held.balance, held.ends_at)
-            with self.db.write() as connection:
-                outcome = self._hold(connection, order, values, call)
-                if not isinstance(outcome, Reserved):
-                    connection.rollback()
-                elif begun is not None:
-                    self._lease.write(connection)
-            return outcome
-
+    def _reserve(self, order: Order, now: datetime, call: Call | None) -> Outcome:
         self._reserved_lately = self._reserves = True
-        begun = time.monotonic() if self._lease.due() else None
-        usual = begun is None and call is None
-        outcome = self.db.run(once)
-        if begun is not None and isinstance(outcome, Reserved):
-            self._lease.note(begun)
-        return outcome
-
-    def _held_already(self, values: dict[str, Any]) -> Any:
-        with self.db.read() as connection:
-            return connection.execute(steps.HELD, values).first()
-
-    def _hold(
-        self, connection: Connection, order: Order, values: dict[str, Any], call: Call | None
-    ) -> Reserved | Short | Reply | Conflict:
-        """Make the use, or say what there is instead; the caller undoes the rest then."""
-        account, now = Account(values["token"], order.service), values["now"]
-        # The key first: a repeat that comes while the last unit is held is in progress, not short.
-        if call and (known := replies.claim(connection, call, *account, values["own"], now)):
-            return known
-        held = steps.RESERVE.run(connection, values)
-        if held is not None:
-            return Reserved(order.use_id, held.balance, held.ends_at)
-        row = balances.look(connection, account)
-        return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
+        return Reservation(self.db, self._lease, order, now, call).make()
 
     def _give_back(self, key: str, *, lapsed: bool = False) -> int | None:
         step = steps.GIVE_BACK_LAPSED if lapsed else steps.GIVE_BACK
@@ -223,18 +180,20 @@ class Uses:
     def _unblock(self, token_id: str) -> int:
         """Give back what dead processes hold of an account, before their uses are swept up."""
         mine = {"token": token_id, "most": _MOST_GIVEN_BACK}
-        return self._sweep(self.db.fetch(leases.LAPSED_OF, mine))
+        return self._sweep(self.db.fetch(leases.LAPSED_OF, mine), lapsed=True)[0]
 
-    def _sweep(self, lapsed: Sequence[Row[Any]]) -> int:
-        """Give each back in a transaction of its own, so that no two wait for each other."""
-        given_back = 0
-        for row in lapsed:
+    def _sweep(self, uses: Sequence[Row[Any]], *, lapsed: bool) -> tuple[int, StoreError | None]:
+        """Give each back by itself, so that no two wait; tell how many were, and a failure."""
+        given_back, failed, end = 0, None, time.monotonic() + leases.RENEW
+        for row in uses:
             try:
-                balance = self.db.run(partial(self._give_back, row.use_id, lapsed=True))
+                balance = self.db.run(partial(self._give_back, row.use_id, lapsed=lapsed))
                 given_back += balance is not None
             except StoreError as error:  # one account's damaged books must not stop the others'
-                _log.warning("a use of a silent process could not be given back: %s", error)
-        return given_back
+                failed = error
+                if time.monotonic() >= end:
+                    break
+        return given_back, failed
 
     @contextmanager
     def _resolving(self, use_id: bytes) -> Iterator[None]:

@@ -4,13 +4,17 @@ Hosts are network namespaces of this machine. Four connections to the server ser
 ``HOSTS_ROUNDS`` says how often each race is run.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support import shop_checks
 from support.daemons import await_that
 from support.fleets import Answer, statuses
+from support.hosts import network
 from support.shop_checks import asking, await_asked, books
 from support.sites import Shop, Site, site
 
@@ -135,3 +139,32 @@ def test_broken_builds_are_found(here: Site, broken: str) -> None:
         pytest.raises(AssertionError),
     ):
         BROKEN[broken](shop)
+
+
+def test_hosts_of_a_killed_run() -> None:
+    """The next run deletes the hosts of one that was killed, and none of one that lives."""
+    with another_run() as killed, another_run() as alive:
+        killed.kill()
+        killed.wait(30)
+        with network(1):
+            assert (hosts_of(killed), hosts_of(alive)) == (0, 2)
+    assert hosts_of(alive) == 0
+
+
+def another_run() -> subprocess.Popen[bytes]:
+    """Start a process that has a network, until its input ends."""
+    code = (
+        "import sys; from support.hosts import network\n"
+        "with network(1): print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline()
+    return process
+
+
+def hosts_of(process: subprocess.Popen[bytes]) -> int:
+    return len(list(Path("/run/netns").glob(f"l402-{process.pid}-*")))

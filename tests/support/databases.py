@@ -16,12 +16,8 @@ from support.postgres import PostgresServer
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A running Postgres cluster, for the whole session."""
-    server = PostgresServer()
-    try:
-        server.create()
+    with PostgresServer.running() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ that it starts meanwhile.
 import ctypes
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 _NETWORK = "10.77"
 _CALLERS = f"{_NETWORK}.128.0/17"
 _NUMBERS = itertools.count(1)
+_NAME = re.compile(r"l402-(?P<maker>\d+)-\d+-(hub|\d+)")
 _CLONE_NEWNET = 0x40000000
 
 
@@ -55,6 +57,7 @@ def callers() -> Iterator[str]:
 @contextmanager
 def network(number: int) -> Iterator[Network]:
     """Make a hub and so many hosts for the length of a block (needs root)."""
+    _sweep()
     prefix = f"l402-{os.getpid()}-{next(_NUMBERS)}"
     hub = Host(f"{prefix}-hub", f"{_NETWORK}.0.1")
     hosts = [Host(f"{prefix}-{each}", f"{_NETWORK}.1.{each}") for each in range(1, number + 1)]
@@ -77,6 +80,15 @@ def network(number: int) -> Iterator[Network]:
     finally:
         for each in made:
             _ip("netns", "delete", each.name)
+
+
+def _sweep() -> None:
+    """Delete the hubs and hosts of runs that were killed: a name says which process made it."""
+    for found in Path("/run/netns").glob("l402-*"):
+        name = _NAME.fullmatch(found.name)
+        if name and not Path("/proc", name["maker"]).exists():
+            # Unchecked: another run may have been faster.
+            subprocess.run(["ip", "netns", "delete", found.name], capture_output=True, timeout=30)
 
 
 def _connect(host: Host, interface: str) -> None:

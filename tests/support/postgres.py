@@ -8,8 +8,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 USER = "l402"
 PASSWORD = "postgres-canary-5d1f"  # recognisable, should it ever reach a message
@@ -29,6 +32,17 @@ class PostgresServer:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._become = unprivileged(self.home)
+
+    @classmethod
+    @contextmanager
+    def running(cls, *, durable: bool = False) -> Iterator[Self]:
+        """Make one and start it, for the length of a block."""
+        server = cls(durable=durable)
+        try:
+            server.create()
+            yield server
+        finally:
+            server.remove()
 
     def create(self) -> None:
         """Make the cluster's files and start it."""

@@ -96,9 +96,7 @@ def site(folder: Path, hosts: int) -> Iterator[Site]:
     with ExitStack() as stack:
         net = stack.enter_context(network(hosts))
         stack.enter_context(net.hub.entered())
-        postgres = PostgresServer()
-        stack.callback(postgres.remove)
-        postgres.create()
+        postgres = stack.enter_context(PostgresServer.running())
         here = net.hub.address
         yield Site(
             folder,
