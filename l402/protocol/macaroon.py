@@ -15,11 +15,7 @@ from binascii import hexlify
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
-
-from pymacaroons import MACAROON_V2, Caveat
-from pymacaroons import Macaroon as _PyMacaroon
-from pymacaroons.serializers import BinarySerializer
+from typing import Any, NamedTuple
 
 from l402.errors import Invalid, Malformed
 from l402.protocol.keys import hmac_sha256
@@ -49,14 +45,16 @@ class Macaroon(NamedTuple):
 
 def mint(root_key: bytes, identifier: bytes, caveats: Sequence[str]) -> bytes:
     """Sign `caveats`, in their order, and return the V2 binary macaroon."""
-    macaroon = _PyMacaroon(
+    import pymacaroons  # not before the first one: it brings libsodium along
+
+    macaroon = pymacaroons.Macaroon(
         location=LOCATION,
         identifier=identifier,
         signature=hexlify(_signature(root_key, identifier, caveats)),
         caveats=[_first_party(caveat) for caveat in caveats],
-        version=MACAROON_V2,
+        version=pymacaroons.MACAROON_V2,
     )
-    raw: bytes = BinarySerializer().serialize_raw(macaroon)
+    raw: bytes = pymacaroons.serializers.BinarySerializer().serialize_raw(macaroon)
     return raw
 
 
@@ -95,8 +93,10 @@ def _signature(root_key: bytes, identifier: bytes, caveats: Iterable[str]) -> by
 
 
 @lru_cache(maxsize=256)  # nearly all that are minted say what others said just now
-def _first_party(caveat: str) -> Caveat:
-    return Caveat(caveat_id=caveat, version=MACAROON_V2)
+def _first_party(caveat: str) -> Any:
+    import pymacaroons
+
+    return pymacaroons.Caveat(caveat_id=caveat, version=pymacaroons.MACAROON_V2)
 
 
 class _Reader:
