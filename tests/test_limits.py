@@ -6,6 +6,9 @@ import time
 import pytest
 from flask import Flask
 from flask_limiter import Limiter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from support.clocks import Clock
@@ -66,6 +69,28 @@ def test_refuses_rates(text):
     with pytest.raises(ConfigurationError, match=r"^L402_RATE_LIMIT: ") as caught:
         parse_rates(text, "L402_RATE_LIMIT")
     assert "write '60/minute'" in str(caught.value) or "the least is 1" in str(caught.value)
+
+
+_WORDS = [
+    "60", "1", "007", " ", "\t", "\n", "/", "per", "minute", "minutes", "Second", "hour", "days",
+    "month", "years", "week", ";", ",", "|", "x", "-1", "1.5", "\N{ARABIC-INDIC DIGIT THREE}",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=2000)
+@given(st.lists(st.sampled_from(_WORDS), max_size=9).map("".join))
+def test_reads_rates_as_flask_limiter_does(text):
+    """A text means the same to both, or neither takes it."""
+    try:
+        theirs = [(rate.amount, rate.get_expiry()) for rate in parse_many(text)]
+    except (ValueError, TypeError):
+        theirs = []
+    if not theirs:
+        with pytest.raises(ConfigurationError):
+            rates(text)
+    else:
+        found = [(rate.amount, rate.seconds) for rate in rates(text)]
+        assert found == sorted(theirs, key=lambda each: each[1])
 
 
 def test_one_bucket_per_token():
