@@ -97,12 +97,13 @@ class Denial(NamedTuple):
         """Return the answer; it is for this caller alone, so no cache may keep it."""
         response = jsonify(self.body)
         response.status_code = self.status
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Vary"] = "Authorization"
+        headers = response.headers
+        headers.add("Cache-Control", "no-store")
+        headers.add("Vary", "Authorization")
         if self.balance is not None:
-            response.headers[BALANCE] = str(self.balance)
+            headers.add(BALANCE, str(self.balance))
         if self.challenge:
-            response.headers["WWW-Authenticate"] = self.challenge.header
+            headers.add("WWW-Authenticate", self.challenge.header)
         if self.retry_after is not None:
-            response.headers["Retry-After"] = str(self.retry_after)
+            headers.add("Retry-After", str(self.retry_after))
         return response
