@@ -2,7 +2,8 @@
 
 Three records, of a thousand, a hundred thousand and ten million payments, are asked in turn. The
 environment may say that the largest has fewer (``ROWS``); ten million take 20 GB of the folder for
-temporary files, on each database, and a quarter of an hour.
+temporary files, on each database, and a quarter of an hour. What is measured is a file in memory: a
+machine with less of it measures its disk.
 """
 
 import os

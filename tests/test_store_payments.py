@@ -164,14 +164,14 @@ def test_booked_as_revoked_for_ever(store: Store) -> None:
 def test_lost_race(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds a payment booked only when writing it undoes what it began, and looks again."""
     other = sale(2, payment_hash=payment_hash(1))
-    look_up = store.payments._look_up
+    booked = store.payments._booked
 
     def meanwhile(row):
-        monkeypatch.setattr(store.payments, "_look_up", look_up)
-        found = look_up(row)
+        monkeypatch.setattr(store.payments, "_booked", booked)
+        found = booked(row)
         store.payments.admit(sale(1), NOW)
         return found
 
-    monkeypatch.setattr(store.payments, "_look_up", meanwhile)
+    monkeypatch.setattr(store.payments, "_booked", meanwhile)
     assert store.payments.admit(other, NOW) == REVOKED
     assert [row.token_id for row in rows(store, credential)] == [token_id(1).hex()]

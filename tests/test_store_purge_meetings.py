@@ -38,18 +38,18 @@ def test_booked_and_purged_meanwhile(
 ) -> None:
     """Who found a payment unbooked, and was stopped for long, does not book it a second time."""
     bought = ended(1, START, kind=kind, ledger=store.ledger.id())
-    look_up = Payments._look_up
+    booked = Payments._booked
     with closing(Store(database_url)) as slow:
 
-        def stopped(self: Payments, row: dict[str, Any]) -> tuple[bool, Standing]:
-            found = look_up(self, row)
-            monkeypatch.setattr(Payments, "_look_up", look_up)
+        def stopped(self: Payments, row: dict[str, Any]) -> Standing | None:
+            found = booked(self, row)
+            monkeypatch.setattr(Payments, "_booked", booked)
             assert store.payments.admit(bought, at(0)).first
             expire_all(store)
             assert purge(store, LATER).tokens == 1
             return found
 
-        monkeypatch.setattr(Payments, "_look_up", stopped)
+        monkeypatch.setattr(Payments, "_booked", stopped)
         standing = slow.payments.admit(bought, at(0.5))  # its clock is a year behind as well
     assert (standing.first, standing.late) == (False, True)
     assert set(left(store).values()) == {0}

@@ -64,13 +64,11 @@ class Standing(NamedTuple):
 
 
 _HASH = bindparam("payment_hash", type_=Key)
+_STATE = select(payment.c.status, payment.c.token_id, CONCERNED.label("revoked"))
+# No row of what is to be booked: its revocations are asked once, where it is booked.
+_BOOKED = _STATE.where(payment.c.payment_hash == _HASH)
 _LOOK_UP = (
-    select(
-        payment.c.status,
-        payment.c.token_id,
-        CONCERNED.label("revoked"),
-        select(ledger.c.closed_until).scalar_subquery().label("closed_until"),
-    )
+    _STATE.add_columns(select(ledger.c.closed_until).scalar_subquery().label("closed_until"))
     # One row always, so that the revocations are asked in the same round trip.
     .select_from(
         select(literal(1).label("one"))
@@ -129,8 +127,7 @@ class Payments:
         moments = {"presented_at": now, "first_presented_at": now, "settled_at": settled_at}
 
         def look_or_book() -> Standing:
-            booked, standing = self._look_up(row)
-            return standing if booked else self._book(row | moments)
+            return self._booked(row) or self._book(row | moments)
 
         return self.db.run(look_or_book)
 
@@ -167,6 +164,12 @@ class Payments:
         """
         return self.db.run(lambda: self._look_up(_row(sale))[1].revoked)
 
+    def _booked(self, row: dict[str, Any]) -> Standing | None:
+        """Say how a sale stands that is booked."""
+        with self.db.read() as connection:
+            found = connection.execute(_BOOKED, row).first()
+        return _standing(found, row) if found else None
+
     def _look_up(self, row: dict[str, Any]) -> tuple[bool, Standing]:
         """Say whether a sale is not to be booked any more, and how it stands."""
         with self.db.read() as connection:
@@ -194,13 +197,18 @@ class Payments:
 
 
 def _stands(connection: Connection, row: dict[str, Any]) -> tuple[bool, Standing]:
-    status, token_id, revoked, closed_until = connection.execute(_LOOK_UP, row).one()
-    booked = status is not None
-    elsewhere = booked and token_id != row["token_id"]
-    revoked = bool(revoked) or elsewhere or status == REVOKED
+    found = connection.execute(_LOOK_UP, row).one()
+    if found.status is not None:
+        return True, _standing(found, row)
     # It may have been booked and purged: whatever our clock shows, it must not count again.
-    closed = not booked and closed_until is not None and row["valid_until"] <= closed_until
-    return booked or closed, Standing(first=False, revoked=revoked, late=closed or status == LATE)
+    closed = found.closed_until is not None and row["valid_until"] <= found.closed_until
+    return closed, Standing(first=False, revoked=bool(found.revoked), late=closed)
+
+
+def _standing(found: Row[Any], row: dict[str, Any]) -> Standing:
+    elsewhere = found.token_id != row["token_id"]
+    revoked = bool(found.revoked) or elsewhere or found.status == REVOKED
+    return Standing(first=False, revoked=revoked, late=found.status == LATE)
 
 
 def _row(sale: Sale) -> dict[str, Any]:
