@@ -44,8 +44,7 @@ _UNITS = {
 }  # fmt: skip
 #: As Flask-Limiter has them written: ``60/minute``, ``60 per minute``, ``1/2 hours``.
 _RATE = re.compile(
-    r"\s*([0-9]{1,18})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*",
-    re.IGNORECASE,
+    r"\s*([0-9]{1,18})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*"
 )
 
 _log = logging.getLogger("l402.limits")
@@ -59,7 +58,7 @@ def parse_rates(text: str, name: str) -> Rates:
 
     :raises ConfigurationError: naming `name`
     """
-    parts = re.split("[,;|]", text) if isinstance(text, str) else [""]
+    parts = re.split("[,;|]", text.lower()) if isinstance(text, str) else [""]
     found = [_RATE.fullmatch(part) for part in parts]
     if None in found:
         raise ConfigurationError(
@@ -72,7 +71,7 @@ def parse_rates(text: str, name: str) -> Rates:
 
 
 def _rate(amount: str, multiple: str | None, unit: str) -> Rate:
-    return Rate(int(amount), int(multiple or 1) * _UNITS[unit.lower()])
+    return Rate(int(amount), int(multiple or 1) * _UNITS[unit])
 
 
 class Limits:

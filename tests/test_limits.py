@@ -61,7 +61,7 @@ def test_parses_rates(text, expected):
     "text",
     ["", " ", "60", "60/", "/minute", "x/minute", "60/fortnight", "-1/minute", "1.5/minute",
      "60/minute;", "60/minute;x", "x;60/minute", "60/minute 5/hour", "0/minute", "5/second;0/day",
-     "1/0 days", "9" * 5000 + "/minute",
+     "1/0 days", "9" * 5000 + "/minute", "60/\N{LATIN SMALL LETTER LONG S}econd",
      None, 60, True, b"60/minute", ["60/minute"], {}],
 )  # fmt: skip
 def test_refuses_rates(text):
@@ -74,6 +74,7 @@ def test_refuses_rates(text):
 _WORDS = [
     "60", "1", "007", " ", "\t", "\n", "/", "per", "minute", "minutes", "Second", "hour", "days",
     "month", "years", "week", ";", ",", "|", "x", "-1", "1.5", "\N{ARABIC-INDIC DIGIT THREE}",
+    "\N{LATIN SMALL LETTER LONG S}econd",
 ]  # fmt: skip
 
 
