@@ -115,19 +115,12 @@ class Limits:
         return 0
 
     def admit_challenge(self, address: str | None) -> int:
-        """Count a challenge against its address, and against the total over all.
-
-        While the total is full no address is counted, or a flood of them would fill the storage.
-        """
-        return (
-            self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE, count=False)
-            or self._hit(self.challenge, f"challenge/{place(address)}", share=_FALLBACK_SHARE)
-            or self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE)
-        )
+        """Count a challenge against its address, and against the total over all."""
+        return self._admit_stranger("challenge", address)
 
     def admit_inquiry(self, address: str | None) -> int:
-        """Count a question about a credential's state against its address."""
-        return self._hit(self.challenge, f"inquiry/{place(address)}", share=_FALLBACK_SHARE)
+        """Count a question about a credential's state as a challenge is, in buckets of its own."""
+        return self._admit_stranger("inquiry", address)
 
     def probe(self) -> str | None:
         """Count once, and name the storage that did; None for this process's memory.
@@ -146,6 +139,18 @@ class Limits:
                 " pip install 'Flask-L402[redis]'"
             ) from error
         return shared_by(limiter)
+
+    def _admit_stranger(self, what: str, address: str | None) -> int:
+        """Count for an address and in total.
+
+        While the total is full no address is counted, or a flood of them would fill the storage.
+        """
+        own, total = f"{what}/{place(address)}", f"{what}/all"
+        return (
+            self._hit(self.challenge_total, total, share=_FALLBACK_SHARE, count=False)
+            or self._hit(self.challenge, own, share=_FALLBACK_SHARE)
+            or self._hit(self.challenge_total, total, share=_FALLBACK_SHARE)
+        )
 
     def _reach(self) -> Counter:
         """Return what counts, and see whether that is this process's memory, which cannot fail."""

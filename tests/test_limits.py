@@ -338,11 +338,21 @@ def test_a_full_window_costs_no_longer_one():
 
 def test_a_flood_of_addresses_cannot_reset_the_total():
     """While the total is full no address is counted, so none can push the total out."""
-    limits = make_limits(total="100/day")
+    limits = make_limits(private_limiter({}, None), total="100/day")
     admitted = sum(
         not limits.admit_challenge(f"2001:db8:{n >> 16:x}:{n & 65535:x}::1") for n in range(70_000)
     )
     assert admitted == 100
+
+
+def test_a_flood_of_inquiries_cannot_reset_the_total():
+    """Inquiries have a total of their own, which they take from nobody."""
+    limits = make_limits(private_limiter({}, None), total="100/day")
+    hosts = iter(range(1, 200))
+    assert admitted(lambda: limits.admit_challenge(f"192.0.2.{next(hosts)}")) == 100
+    places = (f"2001:db8:{n >> 16:x}:{n & 65535:x}::1" for n in range(70_000))
+    assert sum(not limits.admit_inquiry(place) for place in places) == 100
+    assert limits.admit_challenge("192.0.2.200") > 0
 
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window"])
