@@ -166,14 +166,15 @@ class Limits:
                 wait = _wait(self._reach(), rates, key, count)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
-                if not self._storage_down_until:
+                first = not self._storage_down_until
+                self._storage_down_until = now + _RETRY_STORAGE_AFTER
+                if first:  # told last: others meet the failure while a log is written
                     told = "the rate limits' storage failed (%s): each process counts for itself"
                     _log.warning(told, type(error).__name__)
-                self._storage_down_until = now + _RETRY_STORAGE_AFTER
             else:
                 if 0 < self._storage_down_until <= now:  # asked since it failed
-                    _log.warning("the rate limits' storage counts again")
                     self._storage_down_until = 0.0
+                    _log.warning("the rate limits' storage counts again")
                 return wait
         shares = tuple(Rate(max(1, rate.amount // share), rate.seconds) for rate in rates)
         return _wait(self._fallback, shares, key, count)

@@ -1,5 +1,6 @@
 """Rate limits: whose bucket counts, how long to wait, and what holds while the storage is down."""
 
+import logging
 import threading
 import time
 
@@ -254,6 +255,25 @@ def test_a_late_answer_of_a_dead_storage(caplog):
     asked = storage.asked
     limits.admit(TOKEN, None, "quote")
     assert storage.asked == asked
+    assert len(caplog.records) == 1
+
+
+def test_tells_of_a_failure_once_however_many_meet_it(caplog):
+    """Who meets the failure while another one is telling of it adds nothing."""
+    storage = FailingStorage()
+    storage.down = True
+    limits = make_limits(storage, monotonic=Clock())
+
+    def tell(_):
+        if len(caplog.records) < 5:
+            limits.admit(OTHER, None, "quote")
+        return True
+
+    logging.getLogger("l402.limits").addFilter(tell)
+    try:
+        limits.admit(TOKEN, None, "quote")
+    finally:
+        logging.getLogger("l402.limits").removeFilter(tell)
     assert len(caplog.records) == 1
 
 
