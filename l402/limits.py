@@ -44,8 +44,7 @@ _UNITS = {
 }  # fmt: skip
 #: As Flask-Limiter has them written: ``60/minute``, ``60 per minute``, ``1/2 hours``.
 _RATE = re.compile(
-    r"\s*([0-9]{1,18})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*",
-    re.IGNORECASE,
+    r"\s*([0-9]{1,18})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*"
 )
 
 _log = logging.getLogger("l402.limits")
@@ -59,7 +58,7 @@ def parse_rates(text: str, name: str) -> Rates:
 
     :raises ConfigurationError: naming `name`
     """
-    parts = re.split("[,;|]", text) if isinstance(text, str) else [""]
+    parts = re.split("[,;|]", text.lower()) if isinstance(text, str) else [""]
     found = [_RATE.fullmatch(part) for part in parts]
     if None in found:
         raise ConfigurationError(
@@ -72,7 +71,7 @@ def parse_rates(text: str, name: str) -> Rates:
 
 
 def _rate(amount: str, multiple: str | None, unit: str) -> Rate:
-    return Rate(int(amount), int(multiple or 1) * _UNITS[unit.lower()])
+    return Rate(int(amount), int(multiple or 1) * _UNITS[unit])
 
 
 class Limits:
@@ -116,19 +115,12 @@ class Limits:
         return 0
 
     def admit_challenge(self, address: str | None) -> int:
-        """Count a challenge against its address, and against the total over all.
-
-        While the total is full no address is counted, or a flood of them would fill the storage.
-        """
-        return (
-            self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE, count=False)
-            or self._hit(self.challenge, f"challenge/{place(address)}", share=_FALLBACK_SHARE)
-            or self._hit(self.challenge_total, "challenges/all", share=_FALLBACK_SHARE)
-        )
+        """Count a challenge against its address, and against the total over all."""
+        return self._admit_stranger("challenge", address)
 
     def admit_inquiry(self, address: str | None) -> int:
-        """Count a question about a credential's state against its address."""
-        return self._hit(self.challenge, f"inquiry/{place(address)}", share=_FALLBACK_SHARE)
+        """Count a question about a credential's state as a challenge is, in buckets of its own."""
+        return self._admit_stranger("inquiry", address)
 
     def probe(self) -> str | None:
         """Count once, and name the storage that did; None for this process's memory.
@@ -148,6 +140,18 @@ class Limits:
             ) from error
         return shared_by(limiter)
 
+    def _admit_stranger(self, what: str, address: str | None) -> int:
+        """Count for an address and in total.
+
+        While the total is full no address is counted, or a flood of them would fill the storage.
+        """
+        own, total = f"{what}/{place(address)}", f"{what}/all"
+        return (
+            self._hit(self.challenge_total, total, share=_FALLBACK_SHARE, count=False)
+            or self._hit(self.challenge, own, share=_FALLBACK_SHARE)
+            or self._hit(self.challenge_total, total, share=_FALLBACK_SHARE)
+        )
+
     def _reach(self) -> Counter:
         """Return what counts, and see whether that is this process's memory, which cannot fail."""
         limiter = self._limiter()
@@ -162,14 +166,15 @@ class Limits:
                 wait = _wait(self._reach(), rates, key, count)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
-                if not self._storage_down_until:
+                first = not self._storage_down_until
+                self._storage_down_until = now + _RETRY_STORAGE_AFTER
+                if first:  # told last: others meet the failure while a log is written
                     told = "the rate limits' storage failed (%s): each process counts for itself"
                     _log.warning(told, type(error).__name__)
-                self._storage_down_until = now + _RETRY_STORAGE_AFTER
             else:
                 if 0 < self._storage_down_until <= now:  # asked since it failed
-                    _log.warning("the rate limits' storage counts again")
                     self._storage_down_until = 0.0
+                    _log.warning("the rate limits' storage counts again")
                 return wait
         shares = tuple(Rate(max(1, rate.amount // share), rate.seconds) for rate in rates)
         return _wait(self._fallback, shares, key, count)

@@ -240,16 +240,22 @@ def _private(gate: Gate, response: Response) -> Response:
 
 def _kept_private(gate: Gate, response: Response) -> Response:
     """Do so for an answer on which the view set one of the headers itself."""
+    headers = response.headers
+    headers.remove("WWW-Authenticate")  # some clients would pay again
+    # Of several headers Werkzeug reads the first, and directives in small letters alone.
+    headers["Vary"] = ", ".join(headers.getlist("Vary"))
+    headers["Cache-Control"] = ", ".join(headers.getlist("Cache-Control")).lower()
     response.vary.add("Authorization")
-    response.headers.remove("WWW-Authenticate")  # some clients would pay again
     control = response.cache_control
-    if control.private != "*" and not control.no_store:  # private="field" lets caches store
-        if gate.sender.debug and (control.public or control.s_maxage or control.must_revalidate):
-            raise RuntimeError(
-                f"a view under @paywall sets Cache-Control: {control}: one shared cache would give"
-                " it away; write private, or leave it out"
-            )
-        control.public = False
-        del control.s_maxage
-        control.private = True
+    if control.no_store:
+        return response
+    shared = control.public or control.s_maxage or control.must_revalidate
+    if gate.sender.debug and shared and control.private is not True:  # a field's name lets them
+        raise RuntimeError(
+            f"a view under @paywall sets Cache-Control: {control}: one shared cache would give it"
+            " away; write private, or leave it out"
+        )
+    control.public = False
+    del control.s_maxage
+    control.private = True
     return response

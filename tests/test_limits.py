@@ -1,5 +1,6 @@
 """Rate limits: whose bucket counts, how long to wait, and what holds while the storage is down."""
 
+import logging
 import threading
 import time
 
@@ -61,7 +62,7 @@ def test_parses_rates(text, expected):
     "text",
     ["", " ", "60", "60/", "/minute", "x/minute", "60/fortnight", "-1/minute", "1.5/minute",
      "60/minute;", "60/minute;x", "x;60/minute", "60/minute 5/hour", "0/minute", "5/second;0/day",
-     "1/0 days", "9" * 5000 + "/minute",
+     "1/0 days", "9" * 5000 + "/minute", "60/\N{LATIN SMALL LETTER LONG S}econd",
      None, 60, True, b"60/minute", ["60/minute"], {}],
 )  # fmt: skip
 def test_refuses_rates(text):
@@ -74,6 +75,7 @@ def test_refuses_rates(text):
 _WORDS = [
     "60", "1", "007", " ", "\t", "\n", "/", "per", "minute", "minutes", "Second", "hour", "days",
     "month", "years", "week", ";", ",", "|", "x", "-1", "1.5", "\N{ARABIC-INDIC DIGIT THREE}",
+    "\N{LATIN SMALL LETTER LONG S}econd",
 ]  # fmt: skip
 
 
@@ -256,6 +258,25 @@ def test_a_late_answer_of_a_dead_storage(caplog):
     assert len(caplog.records) == 1
 
 
+def test_tells_of_a_failure_once_however_many_meet_it(caplog):
+    """Who meets the failure while another one is telling of it adds nothing."""
+    storage = FailingStorage()
+    storage.down = True
+    limits = make_limits(storage, monotonic=Clock())
+
+    def tell(_):
+        if len(caplog.records) < 5:
+            limits.admit(OTHER, None, "quote")
+        return True
+
+    logging.getLogger("l402.limits").addFilter(tell)
+    try:
+        limits.admit(TOKEN, None, "quote")
+    finally:
+        logging.getLogger("l402.limits").removeFilter(tell)
+    assert len(caplog.records) == 1
+
+
 def test_set_up_starts_no_thread():
     """Until the first request nothing runs: a thread would not live through a fork."""
     before = set(threading.enumerate())
@@ -337,11 +358,21 @@ def test_a_full_window_costs_no_longer_one():
 
 def test_a_flood_of_addresses_cannot_reset_the_total():
     """While the total is full no address is counted, so none can push the total out."""
-    limits = make_limits(total="100/day")
+    limits = make_limits(private_limiter({}, None), total="100/day")
     admitted = sum(
         not limits.admit_challenge(f"2001:db8:{n >> 16:x}:{n & 65535:x}::1") for n in range(70_000)
     )
     assert admitted == 100
+
+
+def test_a_flood_of_inquiries_cannot_reset_the_total():
+    """Inquiries have a total of their own, which they take from nobody."""
+    limits = make_limits(private_limiter({}, None), total="100/day")
+    hosts = iter(range(1, 200))
+    assert admitted(lambda: limits.admit_challenge(f"192.0.2.{next(hosts)}")) == 100
+    places = (f"2001:db8:{n >> 16:x}:{n & 65535:x}::1" for n in range(70_000))
+    assert sum(not limits.admit_inquiry(place) for place in places) == 100
+    assert limits.admit_challenge("192.0.2.200") > 0
 
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window"])

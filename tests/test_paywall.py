@@ -402,6 +402,58 @@ def test_a_dispatching_view_is_found_on_sale(app: Flask) -> None:
     assert "/dispatching" in {route.rule for route in sold(app)}
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["private, must-revalidate"], {"private", "must-revalidate"}),
+        (["Private, Max-Age=30", "must-revalidate"], {"private", "max-age=30", "must-revalidate"}),
+        (["private", "no-store"], {"private", "no-store"}),
+        (["No-Store"], {"no-store"}),
+    ],
+)
+def test_what_is_private_already_stays_as_it_is(
+    app: Flask, given: list[str], expected: set[str]
+) -> None:
+    """In debug too, in any case of letters, and in one header or several."""
+
+    @app.get("/careful")
+    @paywall(sats=1)
+    def careful() -> Any:
+        response = make_response("sold")
+        for value in given:
+            response.headers.add("cache-control", value)
+        response.headers.add("vary", "Accept")
+        response.headers.add("Vary", "Origin")
+        return response
+
+    _, authorization = buy(app, "/careful")
+    app.debug = True
+    answer = ask(app, authorization, "/careful")
+    assert set(answer.headers["Cache-Control"].split(", ")) == expected
+    assert len(answer.headers.getlist("Cache-Control")) == 1
+    assert answer.headers.getlist("Vary") == ["Accept, Origin, Authorization"]
+
+
+@pytest.mark.parametrize("given", [["private", "Public, S-MaxAge=60"], ["Public", "max-age=60"]])
+def test_no_header_of_several_is_public(app: Flask, given: list[str]) -> None:
+    """All that a view says of caches counts, however it writes it."""
+
+    @app.get("/careless")
+    @paywall(sats=1)
+    def careless() -> Any:
+        response = make_response("sold")
+        for value in given:
+            response.headers.add("Cache-Control", value)
+        return response
+
+    _, authorization = buy(app, "/careless")
+    control = ask(app, authorization, "/careless").headers.getlist("Cache-Control")
+    assert len(control) == 1
+    assert "private" in control[0]
+    assert "public" not in control[0].lower()
+    assert "s-maxage" not in control[0].lower()
+
+
 def test_answers_raised_by_a_paid_view_are_private_too(app: Flask) -> None:
     """abort() gets our headers, and a public answer in it is made private; no scheme of its own."""
 
