@@ -66,6 +66,6 @@ def _parts(app: Flask, holder: str) -> dict[str, AbstractContextManager[Any]]:
         "the time of day": out(gate, "clock", lambda: now),
         "the view's terms": out(gate, "terms", lambda *_: terms),
         "current_payment": out(paywall, "bind", lambda *_: None),
-        "Vary and Cache-Control": out(paywall, "_private", lambda _, response: response),
+        "Vary and Cache-Control": out(paywall, "kept_private", lambda _, response: response),
         "counting the use": out(gate, "count_use", lambda _: None),
     }

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from l402 import idempotency, signals, streams
 from l402.accounts import UNRECORDED, Outcome
 from l402.addresses import is_loopback
+from l402.caching import kept_private
 from l402.denials import BALANCE, Denial, Reason
 from l402.errors import ConfigurationError, CreditExhausted, Malformed, StoreError
 from l402.gate import Gate
@@ -29,7 +30,6 @@ from l402.terms import Terms
 from l402.validation import Rejection
 
 _log = logging.getLogger("l402")
-_SET_BY_VIEWS = frozenset(("vary", "cache-control", "www-authenticate"))
 
 P = ParamSpec("P")
 
@@ -162,11 +162,11 @@ def _answered(
 ) -> Response:
     """Answer without running the view: as before, by a refusal, or as ``validate`` would."""
     if isinstance(outcome, Rejection):
-        return gate.mark(_private(gate, _response(gate.sender, outcome.given)))
+        return gate.mark(kept_private(gate.sender, _response(gate.sender, outcome.given)))
     if isinstance(outcome, Reply):
         response = idempotency.replayed(outcome)
         response.headers[BALANCE] = str(outcome.balance)
-        return gate.mark(_private(gate, response))
+        return gate.mark(kept_private(gate.sender, response))
     _warn_of_proxy(gate, asked)
     reason, endpoint = outcome.reason.value, terms.endpoint
     if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -184,7 +184,7 @@ def _served(
     try:
         if signals.admitted.receivers and payment:
             signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
-        response = _private(gate, _response(gate.sender, view))
+        response = kept_private(gate.sender, _response(gate.sender, view))
         charged = terms.charges(response.status_code)
         kept = payment.use_id and charged and "HTTP_IDEMPOTENCY_KEY" in asked.environ
         answer = idempotency.answer(response) if kept else None
@@ -222,40 +222,3 @@ def _response(app: Flask, view: Callable[[], Any]) -> Response:
         return app.make_response(view())
     except HTTPException as error:  # as Flask would, but with our headers on the answer
         return app.make_response(app.handle_user_exception(error))
-
-
-def _private(gate: Gate, response: Response) -> Response:
-    """Keep what was sold out of shared caches (RFC 9111, sections 3.5 and 5.2.2).
-
-    A host's later ``after_request`` can undo this.
-    """
-    headers = response.headers
-    for name, _ in headers:
-        if name.lower() in _SET_BY_VIEWS:
-            return _kept_private(gate, response)
-    headers.add("Vary", "Authorization")
-    headers.add("Cache-Control", "private")
-    return response
-
-
-def _kept_private(gate: Gate, response: Response) -> Response:
-    """Do so for an answer on which the view set one of the headers itself."""
-    headers = response.headers
-    headers.remove("WWW-Authenticate")  # some clients would pay again
-    # Of several headers Werkzeug reads the first, and directives in small letters alone.
-    headers["Vary"] = ", ".join(headers.getlist("Vary"))
-    headers["Cache-Control"] = ", ".join(headers.getlist("Cache-Control")).lower()
-    response.vary.add("Authorization")
-    control = response.cache_control
-    if control.no_store:
-        return response
-    shared = control.public or control.s_maxage or control.must_revalidate
-    if gate.sender.debug and shared and control.private is not True:  # a field's name lets them
-        raise RuntimeError(
-            f"a view under @paywall sets Cache-Control: {control}: one shared cache would give it"
-            " away; write private, or leave it out"
-        )
-    control.public = False
-    del control.s_maxage
-    control.private = True
-    return response
