@@ -46,9 +46,27 @@ def _tables(run: Run) -> Iterator[str]:
         if group:
             yield _table(f"{unit}, and times the bare view's", _SOLD, _sales(run, group))
     for setting in run.settings:
-        if setting not in sales and len(run.of(setting)) > 3:
+        if setting.startswith("growth"):
+            yield _growth(run, setting)
+        elif setting not in sales and len(run.of(setting)) > 3:
             yield _table(setting, ("",), ([r.name, _figure(r)] for r in run.of(setting)))
     yield _goals(run)
+
+
+def _growth(run: Run, setting: str) -> str:
+    """Return what each work took in each record, and how many times what it took in the first."""
+    timed = [row.name.rpartition(", ") for row in run.of(setting) if row.unit == "ms"]
+    sizes = list(dict.fromkeys(rows for _, _, rows in timed))
+    first = sizes[0]
+
+    def cell(work: str, rows: str) -> str:
+        taken = f"{run.value(setting, f'{work}, {rows}'):.2f}"
+        times = run.value(setting, f"{work}, {rows.removesuffix(' rows')} / {first}")
+        return taken if times is None else f"{taken} ({times:.2f})"
+
+    works = dict.fromkeys(work for work, _, _ in timed)
+    cells = ([work, *(cell(work, rows) for rows in sizes)] for work in works)
+    return _table(f"{setting}, ms, and times that of {first}", sizes, cells)
 
 
 def _goals(run: Run) -> str:

@@ -72,3 +72,17 @@ def test_every_sale_is_measured_and_shown(database, tmp_path, monkeypatch):
     assert (before[:6], bool(table), after[-6:]) == ("before", True, "after\n")
     assert (tmp_path / "performance-calls.svg").exists()
     assert "| start: import l402 | 50 ms | ≤ 60 |" in readme.read_text()
+
+
+def test_growth_is_shown_by_record():
+    """Each work has a line: its time in each record, and how many times that of the first."""
+    run = Run("a machine")
+    run.rows = [
+        Row("growth, SQLite", "filling 10 rows", 1.0, "s"),
+        Row("growth, SQLite", "credit use, 10 rows", 0.2, "ms"),
+        Row("growth, SQLite", "credit use, 1,000 rows", 0.25, "ms"),
+        Row("growth, SQLite", "credit use, 1,000 / 10 rows", 1.24, "", "<= 1.3"),
+    ]
+    table = next(docs._tables(run)).splitlines()
+    assert table[0] == "| growth, SQLite, ms, and times that of 10 rows | 10 rows | 1,000 rows |"
+    assert table[2] == "| credit use | 0.20 | 0.25 (1.24) |"
