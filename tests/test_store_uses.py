@@ -573,8 +573,12 @@ _SERVED = text("SELECT pid FROM pg_stat_activity WHERE pid = :pid")
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("end", ["take", "release"])
-def test_late_reservation(wired: tuple[Store, Wire], late, end: str) -> None:
-    """A reservation that arrives when its use is over already is given back as any other."""
+@pytest.mark.parametrize("charged", [0, 500])
+def test_late_reservation(wired: tuple[Store, Wire], late, end: str, charged: int) -> None:
+    """A reservation that arrives when its use is over already is given back as any other.
+
+    All of it is, also when a charge arrives after it.
+    """
     store, _ = wired
     store.uses.reserve(first := order(msat=1), NOW)
     asked = order()
@@ -583,6 +587,7 @@ def test_late_reservation(wired: tuple[Store, Wire], late, end: str) -> None:
     assert balance(store) == (left, 1)
     arrive()
     assert balance(store) == (left - 2_000, 2_001)
+    store.uses.charge(asked.use_id, charged)
     store.uses.renew()
     assert balance(store) == (left, 1)
     store.uses.take(first.use_id)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     case,
+    exists,
     func,
     insert,
     literal_column,
@@ -172,14 +173,17 @@ def _take(connection: Connection, values: _Values) -> Left | None:
     return Left(settlement.spend(connection, found, cost))
 
 
-#: A reservation that was thought lost, and made again, may arrive when its use is over. What it
-#: sets aside goes back as any other, but the use has its line already.
+#: A reservation that was thought lost, and made again, may arrive when its use is over, and after
+#: it a charge. All that it sets aside goes back then, since the use has its line already.
 _ONCE = "ON CONFLICT (operation) DO NOTHING"
 
 
 def _giving_back(resolve: ReturningDelete[Any]) -> Select[Any]:
-    found = resolve.cte("found")
-    charged, uncharged = found.c.charged, found.c.charged == literal_column("0")
+    gone = resolve.cte("gone")
+    over = exists().where(entry.c.operation == literal_column("'use:'") + _MADE["use_id"])
+    due = case((over, literal_column("0")), else_=gone.c.charged).label("due")
+    found = select(gone, due).cte("found")
+    charged, uncharged = found.c.due, found.c.due == literal_column("0")
     moved = _moving(found, charged)
     kind = case((uncharged, _kind(ledger.RELEASE)), else_=_kind(ledger.USE))
     msat = case((uncharged, found.c.msat), else_=charged)
