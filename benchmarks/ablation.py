@@ -54,6 +54,8 @@ def _parts(app: Flask, holder: str) -> dict[str, AbstractContextManager[Any]]:
     gate, paywall = app.extensions["l402"], importlib.import_module("l402.paywall")
     verified = gate.holders.verified
     tokens = verified.get(holder)
+    shown = tokens[0]
+    unlimited = {to: opened._replace(limit=lambda: 0) for to, opened in shown.opened.items()}
     terms, now = next(iter(gate._terms.values())), gate.clock()
 
     def out(of: object, name: str, instead: Callable[..., Any]) -> AbstractContextManager[Any]:
@@ -61,11 +63,10 @@ def _parts(app: Flask, holder: str) -> dict[str, AbstractContextManager[Any]]:
 
     return {
         "the token, found by its text": out(verified, "get", lambda _: tokens),
-        "the limit on its requests": out(gate.limits, "count", lambda _: 0),
+        "the limit on its requests": patch.dict(shown.opened, unlimited),
         "the age of what is known of revocations": out(gate.sync, "refresh", lambda: 0.0),
         "the time of day": out(gate, "clock", lambda: now),
         "the view's terms": out(gate, "terms", lambda *_: terms),
-        "current_payment": out(paywall, "bind", lambda *_: None),
         "Vary and Cache-Control": out(paywall, "kept_private", lambda _, response: response),
-        "counting the use": out(gate, "count_use", lambda _: None),
+        "counting the use": out(gate.sync, "count_use", lambda *_: None),
     }

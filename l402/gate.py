@@ -88,6 +88,7 @@ class Gate:
             max_sats=defaults.max_sats,
             clock=clock,
         )
+        self.simulated = defaults.network == "simulated"  # no real money is asked for
         self.warned = False  # of a proxy that hides all callers behind one address
         self._terms: dict[tuple[Terms, str, str], Terms] = {}
 
@@ -161,14 +162,9 @@ class Gate:
 
     def mark(self, response: Response) -> Response:
         """Say on an answer of ours if no real money is asked for."""
-        if self.defaults.network == "simulated":
+        if self.simulated:
             response.headers.add("L402-Simulated", "no real money")
         return response
-
-    def count_use(self, payment: CurrentPayment) -> None:
-        """Note that a paid request was answered with a success."""
-        if payment.token:
-            self.sync.count_use(payment.token.token_id, self.clock())
 
     def _open(
         self,

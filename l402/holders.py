@@ -1,12 +1,12 @@
 """Who has shown a paid token in this process: verified once, and let in again after one look."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from l402.cache import VerifiedTokens, concerned
 from l402.denials import Denial, Reason
 from l402.errors import Invalid, Malformed
-from l402.limits import Bucket, Limits
+from l402.limits import Limits
 from l402.payment import CurrentPayment
 from l402.prices import Prices
 from l402.protocol import authorization, token
@@ -19,13 +19,13 @@ from l402.terms import Terms
 class Opened(NamedTuple):
     """What a pass opened: good `until`, a unix second, if prices are still of this `edition`.
 
-    `ends` is what its holder is told, and `bucket` where its requests are counted.
+    `ends` is what its holder is told, and `limit` counts its requests.
     """
 
     until: int
     ends: int | None
     edition: object
-    bucket: Bucket
+    limit: Callable[[], int]
 
 
 class Holders:
@@ -72,7 +72,7 @@ class Holders:
             return None
         if opened.edition is not self.prices.edition:
             return None
-        if wait := self.limits.count(opened.bucket):
+        if wait := opened.limit():
             return Denial(Reason.RATE_LIMITED, retry_after=wait)
         return CurrentPayment(shown, terms.service, shown.grant.msat, opened.ends)
 
@@ -81,8 +81,8 @@ class Holders:
     ) -> None:
         """Note that a pass opened this, at prices of that `edition`, if it will do so again."""
         if until := terms.opened_until(shown, self.prices.constant(terms), now):
-            bucket = self.limits.bucket(shown.token_id, terms.rates, terms.endpoint)
-            shown.opened[terms] = Opened(until, payment.ends, edition, bucket)
+            limit = self.limits.bucket(shown.token_id, terms.rates, terms.endpoint)
+            shown.opened[terms] = Opened(until, payment.ends, edition, limit)
 
     def forget(self, revoked: Sequence[Revoked]) -> None:
         """Have what was revoked ask the record again; it refuses them."""

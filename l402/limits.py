@@ -5,38 +5,16 @@ and strangers cannot drain a bucket. Challenges are counted by address, since ea
 """
 
 import logging
-import math
 import re
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
-from typing import NamedTuple
 
 from l402.addresses import place
 from l402.errors import ConfigurationError
-from l402.memory import FixedWindows, Rate
+from l402.memory import FixedWindows, Rate, Rates, Windows, windows
 from l402.storages import Counter, shared_by
-
-Rates = tuple[Rate, ...]
-
-
-class Bucket(NamedTuple):
-    """What is counted together, and how much of it is let through; `key` names it.
-
-    `windows` are the keys of the rates' windows in this process's memory.
-    """
-
-    rates: Rates
-    key: str
-    windows: tuple[tuple[Rate, str], ...]
-
-    @classmethod
-    def of(cls, rates: Rates, key: str) -> "Bucket":
-        """Return a bucket by its key."""
-        name = _name(FixedWindows, key)
-        return cls(rates, key, tuple((rate, rate.key_for(name)) for rate in rates))
-
 
 _DAY = 86400
 _UNITS = {
@@ -95,24 +73,21 @@ class Limits:
     def _fallback(self) -> Counter:
         return FixedWindows()
 
-    def bucket(self, token_id: bytes, rates: Rates | None, endpoint: str) -> Bucket:
-        """Return a token's own bucket, or with `rates` of the view's own one for the endpoint."""
+    def bucket(self, token_id: bytes, rates: Rates | None, endpoint: str) -> Callable[[], int]:
+        """Return what counts requests in a token's own bucket.
+
+        With `rates` of the view's own, it is one for the endpoint alone.
+        """
         if rates is None:
-            return Bucket.of(self.token, f"token/{token_id.hex()}")
-        return Bucket.of(rates, f"view/{token_id.hex()}/{endpoint}")
+            bucket = windows(self.token, f"token/{token_id.hex()}")
+        else:
+            bucket = windows(rates, f"view/{token_id.hex()}/{endpoint}")
+        # This process's memory cannot fail: it is asked without a detour.
+        return partial(self._memory.count if self._memory else self._hit, bucket)
 
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token in its bucket."""
-        return self.count(self.bucket(token_id, rates, endpoint))
-
-    def count(self, bucket: Bucket) -> int:
-        """Count a request in a bucket."""
-        if (memory := self._memory) is None:
-            return self._hit(bucket.rates, bucket.key)
-        for rate, window in bucket.windows:  # as `_wait` does, with fewer calls
-            if memory.count(window, rate.seconds) > rate.amount:
-                return _until_free(memory, bucket.rates, rate, bucket.key)
-        return 0
+        return self.bucket(token_id, rates, endpoint)()
 
     def admit_challenge(self, address: str | None) -> int:
         """Count a challenge against its address, and against the total over all."""
@@ -132,7 +107,7 @@ class Limits:
 
         try:
             limiter = self._limiter()
-            _wait(limiter, self.challenge_total, "probe", count=True)
+            limiter.count(windows(self.challenge_total, "probe"))
         except NoDriver as error:
             raise ConfigurationError(
                 "the driver of L402_RATELIMIT_STORAGE_URI is not installed; for Redis:"
@@ -145,11 +120,12 @@ class Limits:
 
         While the total is full no address is counted, or a flood of them would fill the storage.
         """
-        own, total = f"{what}/{place(address)}", f"{what}/all"
+        own = windows(self.challenge, f"{what}/{place(address)}")
+        total = windows(self.challenge_total, f"{what}/all")
         return (
-            self._hit(self.challenge_total, total, share=_FALLBACK_SHARE, count=False)
-            or self._hit(self.challenge, own, share=_FALLBACK_SHARE)
-            or self._hit(self.challenge_total, total, share=_FALLBACK_SHARE)
+            self._hit(total, share=_FALLBACK_SHARE, count=False)
+            or self._hit(own, share=_FALLBACK_SHARE)
+            or self._hit(total, share=_FALLBACK_SHARE)
         )
 
     def _reach(self) -> Counter:
@@ -159,11 +135,12 @@ class Limits:
             self._memory = limiter
         return limiter
 
-    def _hit(self, rates: Rates, key: str, *, share: int = 1, count: bool = True) -> int:
+    def _hit(self, bucket: Windows, *, share: int = 1, count: bool = True) -> int:
         now = self._monotonic()
         if now >= self._storage_down_until:
             try:
-                wait = _wait(self._reach(), rates, key, count)
+                counter = self._reach()
+                wait = counter.count(bucket) if count else counter.wait(bucket)
             # Each storage has errors of its own, and none may stop a sale.
             except Exception as error:
                 first = not self._storage_down_until
@@ -176,28 +153,9 @@ class Limits:
                     self._storage_down_until = 0.0
                     _log.warning("the rate limits' storage counts again")
                 return wait
-        shares = tuple(Rate(max(1, rate.amount // share), rate.seconds) for rate in rates)
-        return _wait(self._fallback, shares, key, count)
+        shares = tuple((key, _part(rate, share)) for key, rate in bucket)
+        return self._fallback.count(shares) if count else self._fallback.wait(shares)
 
 
-def _wait(limiter: Counter, rates: Rates, key: str, count: bool) -> int:
-    """Count in each rate's window, the shortest first, up to the first that is full."""
-    name = _name(type(limiter), key)
-    ask = limiter.hit if count else limiter.test
-    for rate in rates:
-        if not ask(rate, name):
-            return _until_free(limiter, rates, rate, key)
-    return 0
-
-
-def _until_free(limiter: Counter, rates: Rates, full: Rate, key: str) -> int:
-    """Return the seconds until every window of a bucket lets somebody in; `full` is one that is."""
-    name = _name(type(limiter), key)
-    shut = [rate for rate in rates if rate is full or not limiter.test(rate, name)]
-    reset = max(limiter.get_window_stats(rate, name).reset_time for rate in shut)
-    return max(1, math.ceil(reset - time.time()))
-
-
-def _name(strategy: type[Counter], key: str) -> str:
-    # Strategies store what others cannot read, so each has keys of its own.
-    return f"l402/{strategy.__name__}/{key}"
+def _part(rate: Rate, share: int) -> Rate:
+    return Rate(max(1, rate.amount // share), rate.seconds)

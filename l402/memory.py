@@ -4,6 +4,7 @@ So they load neither Flask-Limiter nor `limits`, whose storage in memory grows w
 sweeps all of them on a timer of 10 ms: its threads cost a paid request more than the limit itself.
 """
 
+import math
 import time
 from threading import Lock
 from typing import NamedTuple
@@ -24,18 +25,23 @@ class Rate(NamedTuple):
         return self.seconds
 
     def key_for(self, *identifiers: str) -> str:
-        """Return the key of a bucket by its one name."""
-        return f"{identifiers[0]}/{self.amount}/{self.seconds}"
+        """Return the key of a window by its one name, which is its key."""
+        return identifiers[0]
 
 
-class Window(NamedTuple):
-    """When a window ends, in unix seconds; now if there is none."""
+#: What is counted together, in a window for each of these, the shortest first.
+Rates = tuple[Rate, ...]
+#: A bucket's windows, each with its key.
+Windows = tuple[tuple[str, Rate], ...]
 
-    reset_time: float
+
+def windows(rates: Rates, name: str) -> Windows:
+    """Return the windows of the bucket of that name."""
+    return tuple((f"{name}/{rate.amount}/{rate.seconds}", rate) for rate in rates)
 
 
 class FixedWindows:
-    """Counts as a strategy of `limits` does, in a dict of windows that begin with their first hit.
+    """Counts in a dict of windows, each of which begins with its first hit.
 
     When it is full, ended windows go first, then the oldest.
     """
@@ -45,37 +51,40 @@ class FixedWindows:
         self._begin()
         in_child(self._begin)
 
+    def __len__(self) -> int:
+        return len(self._windows)
+
     def _begin(self) -> None:
         self._windows: dict[str, tuple[int, float]] = {}
         self._lock = Lock()
 
-    def hit(self, rate: Rate, name: str) -> bool:
-        """Count in a bucket's window, and tell whether that was within the rate."""
-        return self.count(rate.key_for(name), rate.seconds) <= rate.amount
+    def count(self, bucket: Windows) -> int:
+        """Count once; return 0, or the seconds to wait, at least 1, if a window is full.
 
-    def test(self, rate: Rate, name: str) -> bool:
-        """Tell whether the next one would be within the rate."""
-        count, ends = self._windows.get(rate.key_for(name), _NONE)
-        return ends <= time.time() or count < rate.amount
-
-    def get_window_stats(self, rate: Rate, name: str) -> Window:
-        """Return when a bucket's window ends."""
-        _, ends = self._windows.get(rate.key_for(name), _NONE)
-        return Window(max(time.time(), ends))
-
-    def count(self, key: str, seconds: float) -> int:
-        """Count in the window of `key`, which begins now if there is none, for `seconds`."""
+        The shortest window is first, and behind one that is full nothing is counted.
+        """
         now = time.time()
         with self._lock:
-            count, ends = self._windows.get(key, _NONE)
-            if ends <= now:
-                self._windows.pop(key, None)  # so that it counts as the newest
-                count, ends = 0, now + seconds
-                if len(self._windows) >= self._size:
-                    self._make_room(now)
-            count += 1
-            self._windows[key] = count, ends
-            return count
+            for key, rate in bucket:
+                count, ends = self._windows.get(key, _NONE)
+                if ends <= now:
+                    self._windows.pop(key, None)  # so that it counts as the newest
+                    count, ends = 0, now + rate.seconds
+                    if len(self._windows) >= self._size:
+                        self._make_room(now)
+                if count >= rate.amount:
+                    break
+                self._windows[key] = count + 1, ends
+            else:
+                return 0
+        return self.wait(bucket) or 1  # it may have ended just now
+
+    def wait(self, bucket: Windows) -> int:
+        """Return 0 if the next one would be let in, or else the seconds to wait, at least 1."""
+        found = [(self._windows.get(key, _NONE), rate) for key, rate in bucket]
+        now = time.time()
+        full = [ends for (count, ends), rate in found if count >= rate.amount and ends > now]
+        return max(1, math.ceil(max(full) - now)) if full else 0
 
     def _make_room(self, now: float) -> None:
         live = [(key, window) for key, window in self._windows.items() if window[1] > now]

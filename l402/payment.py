@@ -10,7 +10,8 @@ from werkzeug.local import LocalProxy
 from l402.metering import Tally
 from l402.protocol.token import Token
 
-_KEY = "l402.payment"
+#: Where a request's environment holds its payment: None while it is looked for.
+PAYMENT = "l402.payment"
 
 
 @dataclass(slots=True)
@@ -70,22 +71,17 @@ def claim(asked: Request) -> None:
 
     :raises RuntimeError: another one does: a view calls a view, or a price or ``validate`` does
     """
-    if _KEY in asked.environ:
+    if PAYMENT in asked.environ:
         raise RuntimeError(
             "a view under @paywall calls another one: one request is sold once; let both call a"
             " plain function"
         )
-    asked.environ[_KEY] = None
-
-
-def bind(asked: Request, payment: CurrentPayment) -> None:
-    """Make `payment` the one of this request."""
-    asked.environ[_KEY] = payment
+    asked.environ[PAYMENT] = None
 
 
 def _current() -> CurrentPayment:
     try:  # a stream may come here for every word: nothing is asked twice
-        payment = request.environ[_KEY]
+        payment = request.environ[PAYMENT]
     except (RuntimeError, KeyError):
         payment = None
     if payment is None:

@@ -14,7 +14,7 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from l402 import idempotency, signals, streams
-from l402.accounts import UNRECORDED, Outcome
+from l402.accounts import UNRECORDED
 from l402.addresses import is_loopback
 from l402.caching import kept_private
 from l402.denials import BALANCE, Denial, Reason
@@ -22,7 +22,7 @@ from l402.errors import ConfigurationError, CreditExhausted, Malformed, StoreErr
 from l402.gate import Gate
 from l402.metering import Tally
 from l402.offer import Price, offered
-from l402.payment import CurrentPayment, bind, claim
+from l402.payment import PAYMENT, CurrentPayment, claim
 from l402.protocol.token import CREDIT
 from l402.routes import mark, refuse_unsellable
 from l402.store.replies import Reply
@@ -111,13 +111,19 @@ def paywall(
             gate = _gate(app)
             asks = gate.terms(terms, asked.endpoint or "", asked.method)
             call = app.ensure_sync(view) if asynchronous else view  # fails if it cannot be called
-            outcome = _admission(gate, asks, asked)
-            if not isinstance(outcome, CurrentPayment):
-                return _answered(gate, asks, asked, outcome)
-            if asks.metered and outcome.meter is None:
-                outcome.meter = Tally()  # free this time
-            bind(asked, outcome)
-            return _served(gate, asks, asked, outcome, partial(call, *args, **kwargs))
+            try:
+                again = idempotency.call(asked) if asks.kind == CREDIT else None
+                header = asked.environ.get("HTTP_AUTHORIZATION")
+                outcome = gate.admit(asks, header, asked.remote_addr, again)
+            except Malformed as error:
+                outcome = Denial(Reason.MALFORMED, detail=str(error))
+            if isinstance(outcome, CurrentPayment):
+                asked.environ[PAYMENT] = outcome
+                served = partial(call, *args, **kwargs)
+                response = _served(gate, asks, asked, outcome, served)
+            else:
+                response = _answered(gate, asks, asked, outcome)
+            return gate.mark(response) if gate.simulated else response
 
         mark(paid, view, terms)
         return paid
@@ -147,26 +153,16 @@ def _warn_of_proxy(gate: Gate, asked: Request) -> None:
         )
 
 
-def _admission(gate: Gate, terms: Terms, asked: Request) -> Outcome:
-    header = asked.environ.get("HTTP_AUTHORIZATION")
-    if terms.kind != CREDIT:
-        return gate.admit(terms, header, asked.remote_addr)
-    try:
-        return gate.admit(terms, header, asked.remote_addr, idempotency.call(asked))
-    except Malformed as error:
-        return Denial(Reason.MALFORMED, detail=str(error))
-
-
 def _answered(
     gate: Gate, terms: Terms, asked: Request, outcome: Reply | Denial | Rejection
 ) -> Response:
     """Answer without running the view: as before, by a refusal, or as ``validate`` would."""
     if isinstance(outcome, Rejection):
-        return gate.mark(kept_private(gate.sender, _response(gate.sender, outcome.given)))
+        return kept_private(gate.sender, _response(gate.sender, outcome.given))
     if isinstance(outcome, Reply):
         response = idempotency.replayed(outcome)
         response.headers[BALANCE] = str(outcome.balance)
-        return gate.mark(kept_private(gate.sender, response))
+        return kept_private(gate.sender, response)
     _warn_of_proxy(gate, asked)
     reason, endpoint = outcome.reason.value, terms.endpoint
     if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -174,13 +170,15 @@ def _answered(
             gate.sender, reason=reason, retry_after=outcome.retry_after, endpoint=endpoint
         )
     signals.refused.send(gate.sender, reason=reason, endpoint=endpoint)
-    return gate.mark(outcome.response())
+    return outcome.response()
 
 
 def _served(
     gate: Gate, terms: Terms, asked: Request, payment: CurrentPayment, view: Callable[[], Any]
 ) -> Response:
     """Run the view; what happened, and whether it is charged, is decided where it returns."""
+    if terms.metered and payment.meter is None:
+        payment.meter = Tally()  # free this time
     try:
         if signals.admitted.receivers and payment:
             signals.admitted.send(gate.sender, token_id=payment.token_id, endpoint=terms.endpoint)
@@ -201,9 +199,9 @@ def _served(
             response.close()
             return _answered(gate, terms, asked, UNRECORDED)
         response.headers[BALANCE] = str(payment.balance)
-    if charged:
-        gate.count_use(payment)
-    return gate.mark(response)
+    if charged and payment.token:
+        gate.sync.count_use(payment.token.token_id, gate.clock())
+    return response
 
 
 def _unmetered(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from l402.errors import ConfigurationError, path_shown
-from l402.limits import Rates, parse_rates
+from l402.limits import parse_rates
+from l402.memory import Rates
 from l402.prices import Configured, parse_prices
 from l402.protocol.keys import MIN_SECRET_BYTES
 from l402.storages import knows_storage

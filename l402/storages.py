@@ -6,18 +6,21 @@ host's own Limiter can be handed in; then its storage and strategy are used. Whe
 anything but fixed windows in memory, none is made.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
 
-from l402.memory import FixedWindows, Rate, Window
+from l402.memory import FixedWindows, Rate, Windows
 
 if TYPE_CHECKING:
     from flask_limiter import Limiter
+    from limits.strategies import RateLimiter
 
 _STORAGE_KEYS = (
     "RATELIMIT_STORAGE_URI",
@@ -29,16 +32,45 @@ _REDIS_TIMEOUTS = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1}
 
 
 class Counter(Protocol):
-    """What counts: our own windows, or a strategy of `limits`."""
+    """What counts, by the bucket; both methods return 0, or the seconds to wait, at least 1."""
 
-    def hit(self, rate: Rate, name: str, /) -> bool:
-        """Count in a bucket's window, and tell whether that was within the rate."""
+    def count(self, bucket: Windows, /) -> int:
+        """Count once, in each window up to the first that is full."""
 
-    def test(self, rate: Rate, name: str, /) -> bool:
-        """Tell whether the next one would be within the rate."""
+    def wait(self, bucket: Windows, /) -> int:
+        """Tell how long the next one would have to wait."""
 
-    def get_window_stats(self, rate: Rate, name: str, /) -> Window:
-        """Return when a bucket's window ends."""
+
+class Strategy:
+    """Counts with a strategy of `limits`, and so of Flask-Limiter."""
+
+    def __init__(self, strategy: "RateLimiter") -> None:
+        self.strategy = strategy
+        # Strategies store what others cannot read, so each has keys of its own.
+        self._prefix = f"l402/{type(strategy).__name__}"
+
+    def count(self, bucket: Windows) -> int:
+        """As `Counter.count`."""
+        for window in bucket:
+            if not self._ask(self.strategy.hit, window):
+                return self._until_free(bucket, window)
+        return 0
+
+    def wait(self, bucket: Windows) -> int:
+        """As `Counter.wait`."""
+        shut = (window for window in bucket if not self._ask(self.strategy.test, window))
+        return self._until_free(bucket, first) if (first := next(shut, None)) else 0
+
+    def _until_free(self, bucket: Windows, full: tuple[str, Rate]) -> int:
+        """Return the seconds until every window lets somebody in; `full` is one that does not."""
+        ask, stats = self.strategy.test, self.strategy.get_window_stats
+        shut = [window for window in bucket if window is full or not self._ask(ask, window)]
+        reset: float = max(self._ask(stats, window).reset_time for window in shut)
+        return max(1, math.ceil(reset - time.time()))
+
+    def _ask(self, question: Callable[..., Any], window: tuple[str, Rate]) -> Any:
+        key, rate = window
+        return question(rate, f"{self._prefix}/{key}")
 
 
 def knows_storage(uri: str) -> bool:
@@ -51,17 +83,17 @@ def knows_storage(uri: str) -> bool:
 
 def shared_by(counter: Counter) -> str | None:
     """Name the storage that counts for several processes; None for this one's memory."""
-    if isinstance(counter, FixedWindows):
+    if not isinstance(counter, Strategy):
         return None
     from limits.storage import MemoryStorage
 
-    storage = cast(Any, counter).storage
+    storage = counter.strategy.storage
     return None if isinstance(storage, MemoryStorage) else type(storage).__name__
 
 
 def host_limiter(limiter: "Limiter") -> Callable[[], Counter]:
     """Return how to reach the counter of a host's Limiter, which may be initialised later."""
-    return lambda: cast(Counter, limiter.limiter)
+    return lambda: Strategy(limiter.limiter)
 
 
 def private_limiter(config: Mapping[str, Any], storage_uri: str | None) -> Callable[[], Counter]:
@@ -92,7 +124,7 @@ def _make(config: Mapping[str, Any], storage_uri: str | None) -> Counter:
     if uri.startswith(("redis", "valkey")):
         given = app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}
         app.config["RATELIMIT_STORAGE_OPTIONS"] = _redis_options(uri) | given
-    return cast(Counter, Limiter(key_func=str, app=app).limiter)
+    return Strategy(Limiter(key_func=str, app=app).limiter)
 
 
 def _redis_options(uri: str) -> dict[str, Any]:

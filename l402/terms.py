@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from l402.denials import Reason
-from l402.limits import Rates
+from l402.memory import Rates
 from l402.protocol.token import PASS, Grant, Token
 from l402.rates.money import Money
 

@@ -17,7 +17,7 @@ from support.redis_servers import Redis, running
 
 from l402.errors import ConfigurationError
 from l402.limits import Limits, parse_rates
-from l402.storages import host_limiter, private_limiter
+from l402.storages import Strategy, host_limiter, private_limiter
 
 TOKEN, OTHER = b"\x01" * 32, b"\x02" * 32
 
@@ -27,7 +27,7 @@ def rates(text):
 
 
 def make_limits(limiter=None, *, token="3/hour", challenge="8/hour", total="100/hour", **given):
-    counter = FixedWindowRateLimiter(MemoryStorage())
+    counter = Strategy(FixedWindowRateLimiter(MemoryStorage()))
     return Limits(
         token=rates(token),
         challenge=rates(challenge),
@@ -147,7 +147,7 @@ def test_inquiries_have_their_own_bucket():
 @pytest.mark.parametrize("strategy", [FixedWindowRateLimiter, MovingWindowRateLimiter])
 def test_seconds_to_wait(strategy):
     """The wait is whole seconds, no shorter than the window that is full, and at least 1."""
-    counter = strategy(MemoryStorage())
+    counter = Strategy(strategy(MemoryStorage()))
     limits = make_limits(lambda: counter, token="1/hour;2/day")
     before = time.time()
     assert limits.admit(TOKEN, None, "quote") == 0
@@ -177,7 +177,7 @@ class FailingStorage:
 
     def __init__(self):
         self.down, self.asked = False, 0
-        self.limiter = FixedWindowRateLimiter(MemoryStorage())
+        self.limiter = Strategy(FixedWindowRateLimiter(MemoryStorage()))
 
     def __call__(self):
         self.asked += 1
@@ -304,7 +304,7 @@ def test_a_limiter_of_our_own():
     reach = private_limiter(
         {"RATELIMIT_STRATEGY": "moving-window", "RATELIMIT_ENABLED": False}, None
     )
-    assert isinstance(reach(), MovingWindowRateLimiter)
+    assert isinstance(reach().strategy, MovingWindowRateLimiter)
     assert reach() is reach()
     limits = make_limits(reach)
     assert admitted(lambda: limits.admit(TOKEN, None, "quote")) == 3
@@ -313,7 +313,7 @@ def test_a_limiter_of_our_own():
 def test_a_storage_of_our_own():
     """Our own storage's setting goes before the host's."""
     reach = private_limiter({"RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1"}, "memory://")
-    assert isinstance(reach().storage, MemoryStorage)
+    assert isinstance(reach().strategy.storage, MemoryStorage)
 
 
 @pytest.fixture
@@ -379,19 +379,18 @@ def test_a_flood_of_inquiries_cannot_reset_the_total():
 def test_a_bucket_that_is_known_counts_with_all_others(strategy):
     """Whoever counts by a bucket at hand meets the requests that were counted without it."""
     limits = make_limits(private_limiter({"RATELIMIT_STRATEGY": strategy}, None), token="3/hour")
-    bucket = limits.bucket(TOKEN, None, "quote")
-    assert [limits.count(bucket), limits.admit(TOKEN, None, "quote"), limits.count(bucket)] == [
-        0
-    ] * 3
-    assert 3590 <= limits.count(bucket) <= 3600
+    assert limits.admit(TOKEN, None, "quote") == 0
+    count = limits.bucket(TOKEN, None, "quote")
+    assert [count(), limits.admit(TOKEN, None, "quote")] == [0, 0]
+    assert 3590 <= count() <= 3600
     assert 3590 <= limits.admit(TOKEN, None, "quote") <= 3600
-    assert limits.count(limits.bucket(OTHER, None, "quote")) == 0
+    assert limits.bucket(OTHER, None, "quote")() == 0
 
 
 def test_a_bucket_that_is_known_has_all_its_windows():
     """The shortest window is asked first, and each that is full says how long it stays so."""
     limits = make_limits(private_limiter({}, None), token="4/hour;2/minute")
-    bucket = limits.bucket(TOKEN, None, "quote")
-    assert [limits.count(bucket) for _ in range(2)] == [0, 0]
-    assert 1 <= limits.count(bucket) <= 60
+    assert limits.admit(TOKEN, None, "quote") == 0
+    count = limits.bucket(TOKEN, None, "quote")
+    assert [count() == 0, 1 <= count() <= 60] == [True, True]
     assert limits.admit(TOKEN, None, "quote") <= 60

@@ -1,42 +1,62 @@
 """Rate limits that are counted in memory."""
 
-from limits import parse
+from threading import Thread
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from l402.memory import FixedWindows, Rate
+from l402.memory import FixedWindows, Rate, windows
+from l402.storages import Strategy
+
+HOUR, DAY = 3600, 86400
 
 
-def test_it_counts_as_limits_does() -> None:
-    """It admits exactly the amount, by bucket and rate, as the strategy of `limits` would."""
-    theirs = FixedWindowRateLimiter(MemoryStorage())
-    for counter, rate in ((FixedWindows(), Rate(2, 3600)), (theirs, parse("2/hour"))):
-        assert counter.test(rate, "a")
-        assert [counter.hit(rate, "a") for _ in range(3)] == [True, True, False]
-        assert not counter.test(rate, "a")
-        assert counter.hit(rate, "b")
+@settings(deadline=None, max_examples=200)
+@given(
+    amounts=st.tuples(st.integers(1, 4), st.integers(1, 6)),
+    asked=st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=20),
+)
+def test_it_counts_as_limits_does(amounts, asked) -> None:
+    """Whoever counts or only asks, in any order, is told the same by a strategy of `limits`."""
+    ours, theirs = FixedWindows(), Strategy(FixedWindowRateLimiter(MemoryStorage()))
+    rates = (Rate(amounts[0], HOUR), Rate(amounts[1], DAY))
+    for name, counts in asked:
+        bucket = windows(rates, name)
+        found, expected = (
+            counter.count(bucket) if counts else counter.wait(bucket) for counter in (ours, theirs)
+        )
+        assert bool(found) == bool(expected)
+        assert abs(found - expected) <= 60
 
 
-def test_limits_counts_by_our_rates() -> None:
-    """A strategy of `limits` takes our rates for its own, each with a window of its own."""
-    theirs = FixedWindowRateLimiter(MemoryStorage())
-    assert [theirs.hit(Rate(1, 3600), "a") for _ in range(2)] == [True, False]
-    assert theirs.hit(Rate(1, 60), "a")
+def test_a_bucket_lets_in_exactly_its_amount() -> None:
+    """Threads that count at once take no more together, and none is turned away too soon."""
+    counter, bucket = FixedWindows(), windows((Rate(500, HOUR), Rate(600, DAY)), "a")
+    let_in: list[int] = []
+
+    def count() -> None:
+        let_in.extend(1 for _ in range(400) if not counter.count(bucket))
+
+    threads = [Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(let_in) == 500
 
 
 def test_an_ended_window_begins_anew() -> None:
-    """A window that is over counts from nought, and ends now."""
-    counter, over = FixedWindows(), Rate(1, 0)
-    assert counter.hit(over, "a")
-    assert counter.test(over, "a")
-    assert counter.hit(over, "a")
-    assert [counter.count("b", seconds) for seconds in (0, 60, 60)] == [1, 1, 2]
+    """A window that is over counts from nought, and keeps nobody waiting."""
+    counter, over = FixedWindows(), windows((Rate(1, 0),), "a")
+    assert [counter.count(over), counter.wait(over), counter.count(over)] == [0, 0, 0]
 
 
 def test_a_flood_of_keys_stays_within_its_size() -> None:
     """Strangers cannot grow it; the newest windows stay."""
-    counter = FixedWindows(size=1000)
+    counter, rates = FixedWindows(size=1000), (Rate(1, HOUR),)
     for number in range(100_000):
-        counter.count(str(number), 3600)
-    assert len(counter._windows) <= 1000
-    assert counter.count("99999", 3600) == 2
+        counter.count(windows(rates, str(number)))
+    assert len(counter) <= 1000
+    assert counter.count(windows(rates, "99999")) > 0
