@@ -42,7 +42,7 @@ _LARGE = (Server("gthread", 2, 4), Server("granian", 1, 4))
 def measure(folder: Path) -> Iterator[Row]:
     """Measure all that needs no Lightning network."""
     backend = sqlite(folder)
-    yield from imports.rows(_FULL)
+    yield from imports.rows(_LONG)
     yield from in_process.rows(backend, _FULL)
     yield from in_process.flood(backend)
     yield from _served(_SMALL, backend, _LONG)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import psycopg
 from psycopg import errors
 from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection
 
@@ -93,6 +94,7 @@ class Postgres:
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
             pool_timeout=patience,
+            pool_reset_on_return=None,  # see `_reset`
             use_native_hstore=False,
             connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(patience))},
         )
@@ -101,6 +103,7 @@ class Postgres:
         )
         self._last: tuple[str, str] | None = None  # the host that answered, and its port
         event.listen(self._writer, "do_connect", self._connect)
+        event.listen(self._writer, "reset", _reset)
 
     @contextmanager
     def read(self, patience: float) -> Iterator[Connection]:
@@ -172,6 +175,12 @@ class Postgres:
         """Forget, in a child, the connections of its parent."""
         if child:
             self._writer.dispose(close=False)
+
+
+def _reset(connection: Bounded, record: object, state: object) -> None:
+    """Roll back what a connection comes back with: most are idle, and asking takes long enough."""
+    if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        connection.rollback()
 
 
 def _hosts(given: Mapping[str, Any]) -> list[tuple[str, str]]:
