@@ -83,7 +83,7 @@ class Limits:
         else:
             bucket = windows(rates, f"view/{token_id.hex()}/{endpoint}")
         # This process's memory cannot fail: it is asked without a detour.
-        return partial(self._memory.count if self._memory else self._hit, bucket)
+        return partial(self._hit if self._memory is None else self._memory.count, bucket)
 
     def admit(self, token_id: bytes, rates: Rates | None, endpoint: str) -> int:
         """Count a request of a token in its bucket."""
