@@ -31,10 +31,7 @@ class VerifiedTokens:
 
     def get(self, header: str) -> tuple[Token, ...] | None:
         """Return the tokens that this very text was verified to show."""
-        # As `_key`, at each request that is paid already.
-        return self._tokens.get(
-            blake2b(header.encode("latin-1", "replace"), digest_size=32).digest()
-        )
+        return self._tokens.get(_key(header))
 
     def put(self, header: str, tokens: tuple[Token, ...]) -> None:
         """Remember fully verified tokens."""

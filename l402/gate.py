@@ -88,7 +88,6 @@ class Gate:
             max_sats=defaults.max_sats,
             clock=clock,
         )
-        self.simulated = defaults.network == "simulated"  # no real money is asked for
         self.warned = False  # of a proxy that hides all callers behind one address
         self._terms: dict[tuple[Terms, str, str], Terms] = {}
 
@@ -162,7 +161,7 @@ class Gate:
 
     def mark(self, response: Response) -> Response:
         """Say on an answer of ours if no real money is asked for."""
-        if self.simulated:
+        if self.defaults.network == "simulated":
             response.headers.add("L402-Simulated", "no real money")
         return response
 

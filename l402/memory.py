@@ -51,9 +51,6 @@ class FixedWindows:
         self._begin()
         in_child(self._begin)
 
-    def __len__(self) -> int:
-        return len(self._windows)
-
     def _begin(self) -> None:
         self._windows: dict[str, tuple[int, float]] = {}
         self._lock = Lock()

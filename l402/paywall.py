@@ -123,7 +123,7 @@ def paywall(
                 response = _served(gate, asks, asked, outcome, served)
             else:
                 response = _answered(gate, asks, asked, outcome)
-            return gate.mark(response) if gate.simulated else response
+            return gate.mark(response)
 
         mark(paid, view, terms)
         return paid

@@ -202,17 +202,22 @@ def test_a_price_callable_that_gives_no_price_is_a_500(
     assert ask(app, path="/odd").status_code == 500
 
 
+def sell(app: Flask, path: str, *headers: tuple[str, str]) -> None:
+    """Sell a view whose answer has these headers."""
+
+    @app.get(path)
+    @paywall(sats=1)
+    def sold() -> Any:
+        response = make_response("sold")
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
+
+
 def test_a_public_response_is_made_private(app: Flask) -> None:
     """A shared cache in front never keeps what was sold; in debug it is an error."""
 
-    @app.get("/cached")
-    @paywall(sats=1)
-    def cached() -> Any:
-        response = make_response("sold")
-        response.headers["Cache-Control"] = "public, s-maxage=60, max-age=30"
-        response.headers["Vary"] = "Accept"
-        return response
-
+    sell(app, "/cached", ("Cache-Control", "public, s-maxage=60, max-age=30"), ("Vary", "Accept"))
     client, authorization = buy(app, "/cached")
     response = client.get("/cached")
     assert response.cache_control.private
@@ -416,16 +421,8 @@ def test_what_is_private_already_stays_as_it_is(
 ) -> None:
     """In debug too, in any case of letters, and in one header or several."""
 
-    @app.get("/careful")
-    @paywall(sats=1)
-    def careful() -> Any:
-        response = make_response("sold")
-        for value in given:
-            response.headers.add("cache-control", value)
-        response.headers.add("vary", "Accept")
-        response.headers.add("Vary", "Origin")
-        return response
-
+    controls = [("cache-control", value) for value in given]
+    sell(app, "/careful", *controls, ("vary", "Accept"), ("Vary", "Origin"))
     _, authorization = buy(app, "/careful")
     app.debug = True
     answer = ask(app, authorization, "/careful")
@@ -438,14 +435,7 @@ def test_what_is_private_already_stays_as_it_is(
 def test_no_header_of_several_is_public(app: Flask, given: list[str]) -> None:
     """All that a view says of caches counts, however it writes it."""
 
-    @app.get("/careless")
-    @paywall(sats=1)
-    def careless() -> Any:
-        response = make_response("sold")
-        for value in given:
-            response.headers.add("Cache-Control", value)
-        return response
-
+    sell(app, "/careless", *(("Cache-Control", value) for value in given))
     _, authorization = buy(app, "/careless")
     control = ask(app, authorization, "/careless").headers.getlist("Cache-Control")
     assert len(control) == 1

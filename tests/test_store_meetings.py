@@ -4,7 +4,7 @@ On Postgres a step is one statement, which saw all of it before it began to wait
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -136,6 +136,12 @@ def test_as_one_after_the_other(shop: Store, then: str) -> None:
     assert [each for each in found if "payment" not in each.what] == []  # the top-up has none
 
 
+def await_waiting(store: Store, job: Future[Any], number: int = 1) -> None:
+    """Return once so many statements wait for others' locks, or the job is done without."""
+    while not job.done() and len(store.db.fetch(_WAITING)) < number:
+        pass
+
+
 def outcome(store: Store, number: int, first: str, then: str, *, meets: bool) -> object:
     """Do one thing while the other is not committed yet, or when it is; say what there is then."""
     store.payments.admit(credit(store, number), NOW)
@@ -149,8 +155,8 @@ def outcome(store: Store, number: int, first: str, then: str, *, meets: bool) ->
         with other.db.write() as connection:
             FIRST[first](connection, held)
             job = pool.submit(act) if meets else None
-            while job and not job.done() and not store.db.fetch(_WAITING):
-                pass
+            if job:
+                await_waiting(store, job)
         result = job.result(20) if job else act()
     return result, became(store, number)
 
@@ -181,8 +187,7 @@ def test_two_tries_of_one_reservation(
             balances.lock(connection, Account(asked.token_id.hex(), asked.service))
             wire.cut(b"SET LOCAL", after=True)
             job = pool.submit(store.uses.reserve, asked, NOW)
-            while not job.done() and len(other.db.fetch(_WAITING)) < 2:
-                pass
+            await_waiting(other, job, 2)
         assert job.result(20) == Reserved(asked.use_id, 10_000 - msat, END)
     assert store.uses.take(asked.use_id) == 10_000 - msat
 
@@ -197,8 +202,7 @@ def test_two_tries_of_a_reservation_with_a_key(
     with closing(Store(postgres_url)) as other, ThreadPoolExecutor(1) as pool:
         wire.delay(b"COMMIT\0")
         job = pool.submit(store.uses.reserve, asked, NOW, Call(b"k" * 32, b"f" * 32))
-        while not job.done() and not other.db.fetch(_WAITING):
-            pass
+        await_waiting(other, job)
         wire.deliver()
         assert job.result(20) == Reserved(asked.use_id, 10_000 - msat, END)
     assert store.uses.take(asked.use_id) == 10_000 - msat

@@ -6,6 +6,7 @@ for its turn at the balance: the call is then told what that one set aside.
 
 import time
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -50,14 +51,14 @@ class Reservation:
     def _made(self) -> Reserved | None:
         with self._db.read() as connection:
             held = connection.execute(steps.HELD, self._values).first()
-        return held and Reserved(self._order.use_id, held.balance, held.ends_at)
+        return self._reserved(held) if held else None
 
     def _try(self) -> Outcome:
         if self._begun is None and self._call is None:
             # If a crash of the server undoes it, `take` finds nothing: the call is not served.
             held = self._db.alone(steps.RESERVE, self._values, may_be_lost=True)
             if held is not None:
-                return Reserved(self._order.use_id, held.balance, held.ends_at)
+                return self._reserved(held)
         with self._db.write() as connection:
             outcome = self._hold(connection)
             if not isinstance(outcome, Reserved):
@@ -75,6 +76,9 @@ class Reservation:
             return known
         held = steps.RESERVE.run(connection, values)
         if held is not None:
-            return Reserved(self._order.use_id, held.balance, held.ends_at)
+            return self._reserved(held)
         row = balances.look(connection, account)
         return Short(row.balance, row.ends_at <= now) if row else Short(None, False)
+
+    def _reserved(self, held: Any) -> Reserved:
+        return Reserved(self._order.use_id, held.balance, held.ends_at)
